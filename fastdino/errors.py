@@ -1,0 +1,10 @@
+"""The one exception that speaks to the user."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake in what the user gave us: one sentence that says what is wrong and what to do.
+
+    The command line prints the sentence and exits with code 2; library callers see an ordinary exception.
+    """
