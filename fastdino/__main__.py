@@ -1,0 +1,7 @@
+"""`python -m fastdino`."""
+
+import sys
+
+from fastdino.cli import main
+
+sys.exit(main())

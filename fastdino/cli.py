@@ -1,0 +1,150 @@
+"""The command line, generated from the dataclasses in `config`; nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import importlib
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from fastdino import config
+from fastdino.errors import UserError
+
+
+class Command(typing.NamedTuple):
+    """A subcommand: the dataclass of its flags and where the function that takes it lives."""
+
+    settings: type
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Command(
+        config.DemoConfig, "fastdino.demo.run", "run", "Train and evaluate on built-in pictures, in minutes on a CPU."
+    ),
+    "train": Command(config.TrainConfig, "fastdino.train.run", "train", "Train a backbone on a folder of pictures."),
+    "knn": Command(config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by their nearest neighbours."),
+    "attention": Command(
+        config.AttentionConfig, "fastdino.visualize.attention", "run", "Draw what a vision transformer attends to."
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0 done, 2 the user's mistake, 128 + n ended by signal n."""
+    command, settings = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        getattr(importlib.import_module(command.module), command.function)(settings)
+    except UserError as error:
+        print(f"fastdino: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interruption:
+        # The trainer turns SIGTERM into this exception too, with the signal's number as its argument.
+        number = interruption.args[0] if interruption.args else 2
+        print("fastdino: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 128 + int(number)
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> tuple[Command, Any]:
+    """The chosen command and its filled-in dataclass. Exits with code 2 and one sentence on a bad flag or value."""
+    namespace = vars(build_parser().parse_args([underscored(argument) for argument in arguments]))
+    command = COMMANDS[namespace.pop("command")]
+    return command, command.settings(**namespace)
+
+
+def underscored(argument: str) -> str:
+    """`--batch-size=3` as `--batch_size=3`: flags may be written either way."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """One subparser a command, one flag a dataclass field."""
+    parser = _Parser(prog="fastdino", description="Pre-train image backbones on your own pictures, without labels.")
+    parser.add_argument("--version", action="version", version=f"fastdino {_version()}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name,
+            help=command.summary,
+            description=command.summary,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+        _add_flags(subparser, command.settings)
+    return parser
+
+
+def _add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
+    hints = typing.get_type_hints(settings)
+    groups: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        title = field.metadata["group"]
+        group = groups.setdefault(title, parser.add_argument_group(title) if title not in groups else None)
+        group.add_argument(
+            f"--{field.name}",
+            default=field.default,
+            help=field.metadata["help"].replace("%", "%%"),
+            choices=field.metadata["choices"],
+            **_value_type(hints[field.name]),
+        )
+
+
+def _value_type(hint: Any) -> dict[str, Any]:
+    """argparse's `type` (and `nargs` for tuples) for a field's type."""
+    if typing.get_origin(hint) is tuple:
+        items = typing.get_args(hint)
+        count = "+" if Ellipsis in items else len(items)
+        return {"type": items[0], "nargs": count, "action": _StoreTuple, "metavar": items[0].__name__.upper()}
+    if isinstance(hint, types.UnionType):
+        hint = next(item for item in typing.get_args(hint) if item is not type(None))
+    return {"type": boolean if hint is bool else hint, "metavar": "BOOL" if hint is bool else None}
+
+
+def boolean(text: str) -> bool:
+    """true/false, on/off, yes/no or 1/0, in any case."""
+    lowered = text.lower()
+    if lowered in ("true", "on", "yes", "1"):
+        return True
+    if lowered in ("false", "off", "no", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+class _StoreTuple(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, tuple(values))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, with the nearest flag or command, instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+        if message.startswith("unrecognized arguments") and unknown.startswith("--"):
+            message += self._suggestion(unknown)
+        self.exit(2, f"fastdino: {message} (see {self.prog} --help)\n")
+
+    def _suggestion(self, unknown: str) -> str:
+        command = next((name for name in COMMANDS if name in sys.argv), None)
+        if command is None:
+            return ""
+        flags = [f"--{field.name}" for field in dataclasses.fields(COMMANDS[command].settings)]
+        near = difflib.get_close_matches(unknown, flags, n=1)
+        return f", did you mean {near[0]}?" if near else ""
+
+
+def _version() -> str:
+    from fastdino import __version__
+
+    return __version__

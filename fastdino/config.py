@@ -1,0 +1,181 @@
+"""Every setting of every command, once: these dataclasses are the library's arguments and the command line's flags."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+def option(default: Any, help: str, *, group: str, choices: tuple[str, ...] | None = None) -> Any:
+    """A dataclass field with the sentence and the group under which `--help` lists it."""
+    return dataclasses.field(default=default, metadata={"help": help, "group": group, "choices": choices})
+
+
+MODEL = "model"
+TEMPERATURE = "teacher temperature"
+TRAINING = "training"
+CROPS = "multi-crop"
+OTHER = "data and output"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Names and defaults are those of facebookresearch/dino; what it lacks is marked (fastdino)."""
+
+    arch: str = option(
+        "vit_small",
+        "Backbone: vit_tiny, vit_small, vit_base, vit_large, or any torchvision or timm model by name.",
+        group=MODEL,
+    )
+    patch_size: int = option(
+        16,
+        "Side of a patch in pixels (vit_* only). Smaller patches learn better features and need more memory.",
+        group=MODEL,
+    )
+    out_dim: int = option(
+        65536, "Prototypes in DINO's head. Large sets like many (65536), a few thousand pictures few.", group=MODEL
+    )
+    norm_last_layer: bool = option(
+        True, "Keep the prototypes at length 1. False can give better features, and is less stable.", group=MODEL
+    )
+    momentum_teacher: float = option(
+        0.996,
+        "Share of the teacher that each step keeps; rises to 1 by cosine. Higher with small batches (0.9995 at 256).",
+        group=MODEL,
+    )
+    use_bn_in_head: bool = option(False, "BatchNorm in the head.", group=MODEL)
+
+    warmup_teacher_temp: float = option(
+        0.04, "Teacher temperature at the start. Lower it if the loss does not fall.", group=TEMPERATURE
+    )
+    teacher_temp: float = option(
+        0.04, "Teacher temperature after its warm-up. Above 0.07 training is mostly unstable.", group=TEMPERATURE
+    )
+    warmup_teacher_temp_epochs: int = option(
+        0, "Epochs over which the teacher temperature rises.", group=TEMPERATURE
+    )
+
+    use_fp16: bool = option(
+        True, "Mixed precision on GPUs: bfloat16 where the GPU has it, else float16 with loss scaling.", group=TRAINING
+    )
+    weight_decay: float = option(0.04, "Weight decay at the start.", group=TRAINING)
+    weight_decay_end: float = option(0.4, "Weight decay at the end, reached by cosine.", group=TRAINING)
+    clip_grad: float = option(
+        3.0, "Largest L2 norm of each parameter tensor's gradient; 0 switches clipping off.", group=TRAINING
+    )
+    batch_size_per_gpu: int = option(64, "Pictures that one device handles at a time.", group=TRAINING)
+    epochs: int = option(100, "Passes over the pictures.", group=TRAINING)
+    freeze_last_layer: int = option(
+        1, "Epochs during which the prototypes stay fixed. Raise it if the loss does not fall.", group=TRAINING
+    )
+    lr: float = option(
+        0.0005, "Peak learning rate for 256 pictures a step; scaled linearly with the real number.", group=TRAINING
+    )
+    warmup_epochs: int = option(10, "Epochs over which the learning rate rises from 0.", group=TRAINING)
+    min_lr: float = option(1e-6, "Learning rate at the end, reached by cosine.", group=TRAINING)
+    optimizer: str = option(
+        "adamw",
+        "adamw for transformers, sgd or lars for convnets.",
+        group=TRAINING,
+        choices=("adamw", "sgd", "lars"),
+    )
+    drop_path_rate: float = option(0.1, "Stochastic depth of the student's last block.", group=TRAINING)
+    precision: str = option(
+        "auto",
+        "Force one precision; auto follows --use_fp16 on GPUs and takes fp32 on CPUs. (fastdino)",
+        group=TRAINING,
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
+    accumulation_steps: int = option(
+        1,
+        "Batches whose gradients make one optimiser step; EMA, center and schedules move once per step. (fastdino)",
+        group=TRAINING,
+    )
+
+    global_crops_scale: tuple[float, float] = option(
+        (0.4, 1.0), "Range of the two large crops' area, as a share of the picture's.", group=CROPS
+    )
+    local_crops_number: int = option(
+        8, "Small crops per picture; with 0 use --global_crops_scale 0.14 1.", group=CROPS
+    )
+    local_crops_scale: tuple[float, float] = option(
+        (0.05, 0.4), "Range of the small crops' area, as a share of the picture's.", group=CROPS
+    )
+    global_size: int = option(224, "Side of the large crops in pixels. (fastdino)", group=CROPS)
+    local_size: int = option(96, "Side of the small crops in pixels. (fastdino)", group=CROPS)
+    color_jitter: tuple[float, float, float, float] = option(
+        (0.4, 0.4, 0.2, 0.1), "Strength of brightness, contrast, saturation and hue jitter. (fastdino)", group=CROPS
+    )
+
+    data_path: str = option(
+        "/path/to/imagenet/train/",
+        "Folder of pictures, flat or nested. Class folders are used to measure, never to train.",
+        group=OTHER,
+    )
+    output_dir: str = option(
+        ".", "Folder for checkpoint.pth, log.txt, config.json and report.html; a run found there goes on.", group=OTHER
+    )
+    saveckp_freq: int = option(20, "Keep an extra checkpoint every so many epochs; 0 keeps none.", group=OTHER)
+    seed: int = option(0, "Seed of the weights, the order of the pictures and every crop.", group=OTHER)
+    num_workers: int = option(10, "Most processes that prepare crops; never more than the machine has cores.", group=OTHER)
+    dist_url: str = option("env://", "Address at which several processes meet.", group=OTHER)
+    local_rank: int = option(0, "Set by launchers; ignored.", group=OTHER)
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures per optimiser step."""
+        return self.batch_size_per_gpu * self.accumulation_steps
+
+    @property
+    def ncrops(self) -> int:
+        """Crops per picture, the two global ones included."""
+        return self.local_crops_number + 2
+
+
+WEIGHTS = "weights"
+
+
+@dataclasses.dataclass(frozen=True)
+class KnnConfig:
+    """k-NN classification with a trained backbone's features."""
+
+    pretrained_weights: str = option("", "Checkpoint whose backbone is measured.", group=WEIGHTS)
+    arch: str | None = option(None, "Backbone, if the checkpoint does not say.", group=WEIGHTS)
+    patch_size: int | None = option(None, "Patch side in pixels, if the checkpoint does not say.", group=WEIGHTS)
+    checkpoint_key: str = option("teacher", "Which network of the checkpoint: teacher or student.", group=WEIGHTS)
+    data_path: str = option(
+        "/path/to/imagenet/",
+        "Folder with train/ and val/, each of class folders; or one of class folders, measured leave-one-out.",
+        group=OTHER,
+    )
+    nb_knn: tuple[int, ...] = option((10, 20, 100, 200), "Numbers of neighbours to vote.", group=OTHER)
+    temperature: float = option(0.07, "Temperature of the votes.", group=OTHER)
+    batch_size_per_gpu: int = option(128, "Pictures in one forward pass.", group=OTHER)
+    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
+    use_cuda: bool = option(True, "Compare features on the GPU, where there is one.", group=OTHER)
+    dump_features: str | None = option(None, "Folder to save the features in.", group=OTHER)
+    load_features: str | None = option(None, "Folder with features saved before.", group=OTHER)
+    output: str | None = option(None, "JSON file for the numbers. (fastdino)", group=OTHER)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionConfig:
+    """Pictures of what the last layer's CLS token attends to."""
+
+    pretrained_weights: str = option("", "Checkpoint whose backbone is shown (a vit_*).", group=WEIGHTS)
+    arch: str | None = option(None, "Backbone, if the checkpoint does not say.", group=WEIGHTS)
+    patch_size: int | None = option(None, "Patch side in pixels, if the checkpoint does not say.", group=WEIGHTS)
+    checkpoint_key: str = option("teacher", "Which network of the checkpoint: teacher or student.", group=WEIGHTS)
+    image_path: str = option("", "Picture, or folder of pictures.", group=OTHER)
+    image_size: tuple[int, ...] = option((480, 480), "Height and width that pictures are resized to.", group=OTHER)
+    output_dir: str = option(".", "Folder for the maps.", group=OTHER)
+    threshold: float = option(0.6, "Share of the attention that the masks keep.", group=OTHER)
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoConfig:
+    """A whole run on pictures that come with the packages, in minutes on a CPU."""
+
+    output_dir: str = option("fastdino_demo", "Folder for the pictures and results.", group=OTHER)
+    seed: int = option(0, "Seed of the pictures and the training.", group=OTHER)
+    num_workers: int = option(2, "Most processes that prepare crops.", group=OTHER)

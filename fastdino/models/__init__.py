@@ -1,0 +1,1 @@
+"""Networks: backbones, DINO's head, the multi-crop wrapper, and reading their weights."""

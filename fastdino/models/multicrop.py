@@ -1,0 +1,38 @@
+"""Crops of several resolutions through one backbone and one head (paper, section 3.1)."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+
+class MultiCropWrapper(nn.Module):
+    """Runs the backbone once per run of crops of equal width, then the head once over all features.
+
+    A linear classifier that the backbone still carries as `fc` or `head` is replaced by the identity.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        for name in ("fc", "head"):
+            if isinstance(getattr(backbone, name, None), nn.Linear):
+                setattr(backbone, name, nn.Identity())
+        self.backbone = backbone
+        self.head = head
+
+    def features(self, crops: Tensor | list[Tensor]) -> Tensor:
+        """Crops, each (B, channels, size, size) -> features (crops * B, C), crop-major: every image's first crop first."""
+        if isinstance(crops, Tensor):
+            crops = [crops]
+        outputs = []
+        for _, group in groupby(crops, key=lambda crop: crop.shape[-1]):
+            output = self.backbone(torch.cat(list(group)))
+            # The original XCiT returns its class token first in a tuple.
+            outputs.append(output[0] if isinstance(output, tuple) else output)
+        return torch.cat(outputs)
+
+    def forward(self, crops: Tensor | list[Tensor]) -> Tensor:
+        """Crops -> logits (crops * B, out_dim), crop-major."""
+        return self.head(self.features(crops))

@@ -1,0 +1,106 @@
+"""A trained backbone from a file of weights: ours, the original's (full checkpoint or backbone alone), or timm's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fastdino.errors import UserError
+from fastdino.models.backbones import VISION_TRANSFORMERS, build_backbone, canonical_arch, embedding_width
+from fastdino.models.vision_transformer import VisionTransformer
+from fastdino.models.weights import load_strictly, read_weights, strip_prefix
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone ready for evaluation and what is known about it.
+
+    `model` maps normalised pictures (B, 3, H, W) to features (B, embed_dim); `image_size` is the side in pixels of the
+    global crops that it was trained on; `patch_size` is None for architectures that fix it in their name.
+    """
+
+    model: nn.Module
+    arch: str
+    patch_size: int | None
+    image_size: int
+    embed_dim: int
+
+
+def load_backbone(
+    weights: str | Path | None,
+    *,
+    arch: str | None = None,
+    patch_size: int | None = None,
+    checkpoint_key: str = "teacher",
+) -> Backbone:
+    """Build the architecture that `weights` were trained with and load them, every key matching.
+
+    What is not given is read from the checkpoint's own settings, else from the shapes of a vision transformer.
+    Without `weights` the backbone is randomly initialised and `arch` is required.
+
+    Raises UserError for a missing or unreadable file, an unknown key, weights of another architecture, or an
+    architecture that cannot be told.
+    """
+    if weights is None:
+        if arch is None:
+            raise UserError("give --pretrained_weights, or --arch for a randomly initialised backbone")
+        return _describe(build_backbone(arch, patch_size=patch_size or 16), arch, 224)
+    content = read_weights(weights)
+    state = backbone_state(content, checkpoint_key, str(weights))
+    settings = _settings(content)
+    arch = arch or settings.get("arch") or _vision_transformer_name(state)
+    if arch is None:
+        raise UserError(f"{weights} does not say which architecture it is: give --arch")
+    if patch_size is None:
+        patch_size = int(settings.get("patch_size", 16))
+        if "patch_embed.proj.weight" in state:
+            patch_size = state["patch_embed.proj.weight"].shape[-1]
+    image_size = int(settings.get("global_size", 224))
+    if canonical_arch(arch) in VISION_TRANSFORMERS and "pos_embed" in state:
+        image_size = patch_size * math.isqrt(state["pos_embed"].shape[1] - 1)
+    model = build_backbone(arch, patch_size=patch_size, image_size=image_size)
+    load_strictly(model, state, str(weights), "give the --arch and --patch_size that it was trained with")
+    return _describe(model, arch, image_size)
+
+
+def backbone_state(content: Mapping[str, Any], checkpoint_key: str, source: str) -> dict[str, Tensor]:
+    """The backbone's weights out of a full checkpoint (`checkpoint_key` chooses the network) or a plain state_dict."""
+    state = content.get(checkpoint_key, content)
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise UserError(
+            f"{source} has no weights under {checkpoint_key!r}: give --checkpoint_key, one of {', '.join(map(str, content))}"
+        )
+    tensors = strip_prefix(tensors, "module.")
+    if any(key.startswith("backbone.") for key in tensors):
+        return {key.removeprefix("backbone."): value for key, value in tensors.items() if key.startswith("backbone.")}
+    # A backbone saved by itself may still carry the classifier it was trained with.
+    return {key: value for key, value in tensors.items() if not key.startswith(("head.", "fc."))}
+
+
+def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    args = content.get("args", {})
+    return dict(args) if isinstance(args, Mapping) else dict(vars(args))
+
+
+def _vision_transformer_name(state: Mapping[str, Tensor]) -> str | None:
+    if "cls_token" not in state:
+        return None
+    width = state["cls_token"].shape[-1]
+    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    for name, build in VISION_TRANSFORMERS.items():
+        model = build(img_size=16)
+        if (model.embed_dim, len(model.blocks)) == (width, depth):
+            return name
+    return None
+
+
+def _describe(model: nn.Module, arch: str, image_size: int) -> Backbone:
+    model.eval().requires_grad_(False)
+    patch_size = model.patch_size if isinstance(model, VisionTransformer) else None
+    return Backbone(model, arch, patch_size, image_size, embedding_width(model, [image_size], arch))

@@ -1,0 +1,223 @@
+"""Vision transformer with timm's parameter names (Dosovitskiy et al. 2021; DINO, section 3.2).
+
+Shapes use B = images, N = patches + 1 (the CLS token comes first), C = embedding width, h = heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NormLayer = Callable[[int], nn.Module]
+default_norm: NormLayer = partial(nn.LayerNorm, eps=1e-6)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops a residual branch for whole samples and rescales the kept ones (Huang et al. 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rate == 0.0 or not self.training:
+            return x
+        keep = 1.0 - self.rate
+        kept = torch.empty((len(x),) + (1,) * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * kept / keep
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.3f}"
+
+
+class PatchEmbed(nn.Module):
+    """Cuts pictures (B, in_chans, H, W) into patches and embeds each: (B, H/p * W/p, C)."""
+
+    def __init__(self, img_size: int, patch_size: int, in_chans: int, embed_dim: int) -> None:
+        super().__init__()
+        self.img_size = img_size
+        self.patch_size = patch_size
+        self.num_patches = (img_size // patch_size) ** 2
+        self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention that also hands out its weights."""
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale = (dim // num_heads) ** -0.5
+        self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, C) -> output (B, N, C) and attention weights (B, h, N, N)."""
+        B, N, C = x.shape
+        q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads).permute(2, 0, 3, 1, 4)
+        weights = ((q @ k.transpose(-2, -1)) * self.scale).softmax(dim=-1)
+        return self.proj((weights @ v).transpose(1, 2).reshape(B, N, C)), weights
+
+
+class Mlp(nn.Module):
+    """Linear - GELU (exact) - Linear."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; the two residual branches draw their stochastic depth independently."""
+
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, drop_path: float, norm_layer: NormLayer
+    ) -> None:
+        super().__init__()
+        self.norm1 = norm_layer(dim)
+        self.attn = Attention(dim, num_heads, qkv_bias)
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = norm_layer(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x))[0])
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def attention_weights(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, h, N, N): what this block's attention looks at."""
+        return self.attn(self.norm1(x))[1]
+
+
+class VisionTransformer(nn.Module):
+    """Vision transformer whose feature is the CLS token after the last norm.
+
+    Args:
+        img_size: side in pixels for which the position embedding is stored; other sizes interpolate it. The original
+            passes a list, of which the first entry counts.
+        patch_size: side of a patch in pixels.
+        num_classes: 0 gives features; above it adds a linear classifier.
+        drop_path_rate: stochastic depth of the last block, growing linearly from 0 at the first.
+    """
+
+    def __init__(
+        self,
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        in_chans: int = 3,
+        num_classes: int = 0,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+        norm_layer: NormLayer = default_norm,
+    ) -> None:
+        super().__init__()
+        side = img_size if isinstance(img_size, int) else img_size[0]
+        self.num_features = self.embed_dim = embed_dim
+        self.patch_embed = PatchEmbed(side, patch_size, in_chans, embed_dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.patch_embed.num_patches + 1, embed_dim))
+        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, mlp_ratio, qkv_bias, rate, norm_layer) for rate in rates
+        )
+        self.norm = norm_layer(embed_dim)
+        self.head: nn.Module = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
+
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        self.apply(init_linear)
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.patch_embed.patch_size
+
+    def interpolate_pos_encoding(self, height: int, width: int) -> Tensor:
+        """Position embedding (1, N, C) for pictures of height x width pixels.
+
+        The scale factor carries the original's +0.1, which moves the bicubic sampling grid: released weights expect it.
+        """
+        stored = self.pos_embed.shape[1] - 1
+        rows, columns = height // self.patch_size, width // self.patch_size
+        if rows * columns == stored and height == width:
+            return self.pos_embed
+        side = math.isqrt(stored)
+        grid = self.pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        scale = ((rows + 0.1) / side, (columns + 0.1) / side)
+        grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
+        return torch.cat((self.pos_embed[:, :1], grid.flatten(2).transpose(1, 2)), dim=1)
+
+    def prepare_tokens(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> tokens with positions (B, N, C)."""
+        tokens = torch.cat((self.cls_token.expand(len(x), -1, -1), self.patch_embed(x)), dim=1)
+        return tokens + self.interpolate_pos_encoding(*x.shape[-2:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> CLS features (B, C), or logits (B, num_classes) with a classifier."""
+        tokens = self.prepare_tokens(x)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(self.norm(tokens)[:, 0])
+
+    def get_last_selfattention(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> attention weights of the last block (B, h, N, N)."""
+        tokens = self.prepare_tokens(x)
+        *first, last = self.blocks
+        for block in first:
+            tokens = block(tokens)
+        return last.attention_weights(tokens)
+
+    def get_intermediate_layers(self, x: Tensor, n: int = 1) -> list[Tensor]:
+        """(B, in_chans, H, W) -> normalised tokens (B, N, C) of each of the last `n` blocks, in order."""
+        tokens = self.prepare_tokens(x)
+        outputs = []
+        for index, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if index >= len(self.blocks) - n:
+                outputs.append(self.norm(tokens))
+        return outputs
+
+
+def init_linear(module: nn.Module) -> None:
+    """DINO's initialisation: truncated normal (std 0.02) weights and zero biases on every Linear, nothing else."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def vit_tiny(patch_size: int = 16, **kwargs: Any) -> VisionTransformer:
+    """ViT-Ti: width 192, 12 blocks, 3 heads, 5.5 M parameters."""
+    return VisionTransformer(patch_size=patch_size, embed_dim=192, depth=12, num_heads=3, **kwargs)
+
+
+def vit_small(patch_size: int = 16, **kwargs: Any) -> VisionTransformer:
+    """ViT-S: width 384, 12 blocks, 6 heads, 21.7 M parameters."""
+    return VisionTransformer(patch_size=patch_size, embed_dim=384, depth=12, num_heads=6, **kwargs)
+
+
+def vit_base(patch_size: int = 16, **kwargs: Any) -> VisionTransformer:
+    """ViT-B: width 768, 12 blocks, 12 heads, 85.8 M parameters."""
+    return VisionTransformer(patch_size=patch_size, embed_dim=768, depth=12, num_heads=12, **kwargs)
+
+
+def vit_large(patch_size: int = 16, **kwargs: Any) -> VisionTransformer:
+    """ViT-L: width 1024, 24 blocks, 16 heads, 303 M parameters."""
+    return VisionTransformer(patch_size=patch_size, embed_dim=1024, depth=24, num_heads=16, **kwargs)

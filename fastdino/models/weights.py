@@ -1,0 +1,85 @@
+"""Reading files of weights without running anything in them, and loading them without losing a key silently."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fastdino.errors import UserError
+
+# Listing every key of a ViT-B that does not fit would bury the cause.
+KEYS_SHOWN = 8
+
+
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """Contents of a PyTorch or safetensors file, on the CPU.
+
+    Only tensors, plain containers and the `argparse.Namespace` that facebookresearch/dino stores beside its weights are
+    rebuilt: a file that holds any other object is refused, never executed. Raises UserError naming the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no file of weights at {path}: give the path of a checkpoint.pth or .safetensors file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        if "Unsupported global" not in str(error):
+            raise UserError(_damaged(path)) from error
+        raise UserError(
+            f"{path} holds Python objects besides weights, which could run code when loaded; "
+            f"save it again as a plain state_dict"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(_damaged(path)) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
+    return content
+
+
+def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """`state` with `prefix` removed from the keys that have it."""
+    return {key.removeprefix(prefix): value for key, value in state.items()}
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str, remedy: str) -> None:
+    """Load `state` into `module`, every key and shape matching.
+
+    Raises UserError listing the keys that differ, with `remedy` (half a sentence) at the end; `module` is then
+    unchanged.
+    """
+    own = module.state_dict()
+    missing = [key for key in own if key not in state]
+    unexpected = [key for key in state if key not in own]
+    reshaped = [
+        f"{key} {tuple(state[key].shape)} where the model has {tuple(own[key].shape)}"
+        for key in own
+        if key in state and own[key].shape != state[key].shape
+    ]
+    differences = [
+        f"{title}: {_some(keys)}"
+        for title, keys in (("missing", missing), ("not in the model", unexpected), ("of another shape", reshaped))
+        if keys
+    ]
+    if differences:
+        raise UserError(f"{source} does not fit the model ({'; '.join(differences)}): {remedy}")
+    module.load_state_dict(state)
+
+
+def _some(keys: list[str]) -> str:
+    shown = ", ".join(keys[:KEYS_SHOWN])
+    return shown if len(keys) <= KEYS_SHOWN else f"{shown} and {len(keys) - KEYS_SHOWN} more"
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} cannot be read as weights (damaged, cut short, or of another format): use another checkpoint"
