@@ -78,8 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=command.summary,
             description=command.summary,
+            usage=f"fastdino {name} [flags]",
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-            allow_abbrev=False,
         )
         _add_flags(subparser, command.settings)
     return parser
@@ -91,12 +91,12 @@ def _add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
     for field in dataclasses.fields(settings):
         title = field.metadata["group"]
         group = groups.setdefault(title, parser.add_argument_group(title) if title not in groups else None)
+        choices = field.metadata["choices"]
         group.add_argument(
             f"--{field.name}",
             default=field.default,
             help=field.metadata["help"].replace("%", "%%"),
-            choices=field.metadata["choices"],
-            **_value_type(hints[field.name]),
+            **({"choices": choices} if choices else _value_type(hints[field.name])),
         )
 
 
@@ -108,7 +108,7 @@ def _value_type(hint: Any) -> dict[str, Any]:
         return {"type": items[0], "nargs": count, "action": _StoreTuple, "metavar": items[0].__name__.upper()}
     if isinstance(hint, types.UnionType):
         hint = next(item for item in typing.get_args(hint) if item is not type(None))
-    return {"type": boolean if hint is bool else hint, "metavar": "BOOL" if hint is bool else None}
+    return {"type": boolean if hint is bool else hint, "metavar": hint.__name__.upper()}
 
 
 def boolean(text: str) -> bool:
