@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fastdino import config
-from fastdino.errors import UserError
+from fastdino.errors import TrainingFailed, UserError
 
 
 class Command(typing.NamedTuple):
@@ -38,13 +38,16 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0 done, 2 the user's mistake, 128 + n ended by signal n."""
+    """Run one command. Returns the exit code: 0 done, 1 training failed, 2 the user's mistake, 128 + n ended by signal n."""
     command, settings = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         getattr(importlib.import_module(command.module), command.function)(settings)
     except UserError as error:
         print(f"fastdino: {error}", file=sys.stderr)
         return 2
+    except TrainingFailed as failure:
+        print(f"fastdino: {failure}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as interruption:
         # The trainer turns SIGTERM into this exception too, with the signal's number as its argument.
         number = interruption.args[0] if interruption.args else 2

@@ -8,3 +8,7 @@ class UserError(Exception):
 
     The command line prints the sentence and exits with code 2; library callers see an ordinary exception.
     """
+
+
+class TrainingFailed(Exception):
+    """Training cannot go on although the input was fine (a loss that is no number): one sentence, exit code 1."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -15,6 +16,16 @@ from torch import Tensor, nn
 
 from fastdino.errors import UserError
 
+# What facebookresearch/dino leaves beside the tensors: its parsed arguments, and numpy's float64 as learning rate, under
+# the names that numpy 1 and 2 give the same function.
+_SCALAR = np.float64(0).__reduce__()[0]
+HARMLESS = [
+    argparse.Namespace,
+    np.dtype,
+    type(np.dtype(np.float64)),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+]
 # Listing every key of a ViT-B that does not fit would bury the cause.
 KEYS_SHOWN = 8
 
@@ -22,7 +33,7 @@ KEYS_SHOWN = 8
 def read_weights(path: str | Path) -> dict[str, Any]:
     """Contents of a PyTorch or safetensors file, on the CPU.
 
-    Only tensors, plain containers and the `argparse.Namespace` that facebookresearch/dino stores beside its weights are
+    Only tensors, plain containers and the few harmless types that facebookresearch/dino stores beside its weights are
     rebuilt: a file that holds any other object is refused, never executed. Raises UserError naming the file.
     """
     path = Path(path)
@@ -31,7 +42,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         if "Unsupported global" not in str(error):

@@ -1,0 +1,78 @@
+"""From settings to the things that train: networks, loss, optimiser, schedules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fastdino.config import TrainConfig
+from fastdino.loss import DINOLoss
+from fastdino.models.backbones import build_backbone, embedding_width
+from fastdino.models.head import DINOHead
+from fastdino.models.multicrop import MultiCropWrapper
+from fastdino.optim import build_optimizer
+from fastdino.schedules import cosine_scheduler
+from fastdino.train.precision import Precision, choose_precision
+from fastdino.train.step import StepValues, Trainee
+
+
+def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
+    """Student and teacher with equal weights drawn from the seed, loss and optimiser, on `device`.
+
+    The teacher has neither stochastic depth nor gradients, and its prototypes are always of fixed length.
+    """
+    torch.manual_seed(config.seed)
+    student = _network(config, config.drop_path_rate, config.norm_last_layer).to(device)
+    teacher = _network(config, 0.0, True).to(device)
+    teacher.load_state_dict(student.state_dict())
+    teacher.requires_grad_(False)
+    dino_loss = DINOLoss(
+        config.out_dim,
+        config.ncrops,
+        config.warmup_teacher_temp,
+        config.teacher_temp,
+        config.warmup_teacher_temp_epochs,
+        config.epochs,
+    ).to(device)
+    precision = Precision(choose_precision(config.precision, config.use_fp16, device), device)
+    return Trainee(student, teacher, dino_loss, build_optimizer(config.optimizer, student), precision)
+
+
+def _network(config: TrainConfig, drop_path_rate: float, norm_last_layer: bool) -> MultiCropWrapper:
+    backbone = build_backbone(
+        config.arch, patch_size=config.patch_size, image_size=config.global_size, drop_path_rate=drop_path_rate
+    )
+    sizes = [config.global_size, config.local_size] if config.local_crops_number else [config.global_size]
+    width = embedding_width(backbone, sizes, config.arch)
+    return MultiCropWrapper(backbone, DINOHead(width, config.out_dim, config.use_bn_in_head, norm_last_layer))
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """Per-step values over the whole training (float64 arrays of epochs * steps_per_epoch)."""
+
+    lr: np.ndarray
+    weight_decay: np.ndarray
+    momentum: np.ndarray
+    steps_per_epoch: int
+
+    def at(self, step: int) -> StepValues:
+        """Values at the global step `step`, counted from 0."""
+        # Python floats: numpy scalars would end up in the optimiser's checkpoint.
+        return StepValues(
+            step // self.steps_per_epoch, float(self.lr[step]), float(self.weight_decay[step]), float(self.momentum[step])
+        )
+
+
+def build_schedules(config: TrainConfig, steps_per_epoch: int) -> Schedules:
+    """The learning rate scales linearly with the pictures per optimiser step (256 as given)."""
+    peak = config.lr * config.batch_size / 256
+    epochs = config.epochs
+    return Schedules(
+        lr=cosine_scheduler(peak, config.min_lr, epochs, steps_per_epoch, config.warmup_epochs),
+        weight_decay=cosine_scheduler(config.weight_decay, config.weight_decay_end, epochs, steps_per_epoch),
+        momentum=cosine_scheduler(config.momentum_teacher, 1.0, epochs, steps_per_epoch),
+        steps_per_epoch=steps_per_epoch,
+    )

@@ -1,0 +1,50 @@
+"""What a run writes about itself while it trains: `log.txt` (a JSON line an epoch) and TensorBoard's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from fastdino.files import write_atomically
+
+
+class RunLog:
+    """Lines of finished epochs. Those of epochs that are trained again after an interruption are replaced."""
+
+    def __init__(self, output_dir: Path, start_epoch: int, start_step: int) -> None:
+        self.path = output_dir / "log.txt"
+        self.lines = [line for line in read_log(self.path) if line["epoch"] < start_epoch]
+        self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=start_step)
+
+    def step(self, step: int, values: Mapping[str, float]) -> None:
+        """Curves within an epoch, for TensorBoard alone."""
+        for name, value in values.items():
+            self._board.add_scalar(f"step/{name}", value, step)
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Add an epoch's line; the file is replaced whole, so that it never ends in half a line."""
+        self.lines.append(line)
+        write_atomically(self.path, "".join(json.dumps(entry) + "\n" for entry in self.lines))
+        for name, value in line.items():
+            if name != "epoch":
+                self._board.add_scalar(f"epoch/{name}", value, line["epoch"])
+        self._board.flush()
+
+    def close(self) -> None:
+        """Flush TensorBoard's files."""
+        self._board.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `log.txt`, ours or the original's; an incomplete last line is left out."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
