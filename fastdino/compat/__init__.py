@@ -1,0 +1,1 @@
+"""Names, signatures and files of other DINO code, for scripts that move over."""
