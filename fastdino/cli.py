@@ -58,9 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str]) -> tuple[Command, Any]:
     """The chosen command and its filled-in dataclass. Exits with code 2 and one sentence on a bad flag or value."""
-    namespace = vars(build_parser().parse_args([underscored(argument) for argument in arguments]))
+    parser = build_parser()
+    known, unknown = parser.parse_known_args([underscored(argument) for argument in arguments])
+    namespace = vars(known)
     command = COMMANDS[namespace.pop("command")]
+    if unknown:
+        parser.error(f"unknown flag {unknown[0]}{_suggestion(unknown[0], command)}")
     return command, command.settings(**namespace)
+
+
+def _suggestion(flag: str, command: Command) -> str:
+    flags = [f"--{field.name}" for field in dataclasses.fields(command.settings)]
+    near = difflib.get_close_matches(flag, flags, n=1)
+    return f", did you mean {near[0]}?" if near else ""
 
 
 def underscored(argument: str) -> str:
@@ -130,21 +140,10 @@ class _StoreTuple(argparse.Action):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, with the nearest flag or command, instead of the whole usage."""
+    """Says what is wrong in one sentence instead of the whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
-        if message.startswith("unrecognized arguments") and unknown.startswith("--"):
-            message += self._suggestion(unknown)
         self.exit(2, f"fastdino: {message} (see {self.prog} --help)\n")
-
-    def _suggestion(self, unknown: str) -> str:
-        command = next((name for name in COMMANDS if name in sys.argv), None)
-        if command is None:
-            return ""
-        flags = [f"--{field.name}" for field in dataclasses.fields(COMMANDS[command].settings)]
-        near = difflib.get_close_matches(unknown, flags, n=1)
-        return f", did you mean {near[0]}?" if near else ""
 
 
 def _version() -> str:
