@@ -1,0 +1,195 @@
+"""One feature vector a picture, as every evaluation needs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+
+from fastdino.data.normalize import normalize
+from fastdino.data.reading import UnreadableImage, read_image, reason_of
+from fastdino.data.sources import Source
+from fastdino.data.worker import as_it_is, start_worker
+from fastdino.errors import UserError
+
+# The original looks at the middle 224 of 256 pixels, and so does ImageNet's protocol; other sizes keep the
+# ratio.
+RESIZE_RATIO = 256 / 224
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of the pictures of a source that could be read, in the source's order, on the CPU.
+
+    `features` (n, D) float32, `labels` (n,) int64 with -1 for none, `indices` (n,) int64 into the source,
+    `skipped` names of unreadable pictures -> reason.
+    """
+
+    features: Tensor
+    labels: Tensor
+    indices: Tensor
+    skipped: dict[str, str]
+
+    def labelled(self) -> Features:
+        """Without the pictures that have no label."""
+        keep = self.labels >= 0
+        return Features(self.features[keep], self.labels[keep], self.indices[keep], self.skipped)
+
+
+def extract_features(
+    model: nn.Module,
+    source: Source,
+    *,
+    image_size: int = 224,
+    batch_size: int = 128,
+    num_workers: int = 10,
+    device: torch.device | str = "cpu",
+    description: str = "Features",
+    console: Console | None = None,
+) -> Features:
+    """Pass the middle of every picture through `model`, which is moved to `device` and evaluated without
+    gradients.
+
+    Args:
+        model: normalised pictures (B, 3, image_size, image_size) -> features (B, D).
+        source: where the pictures come from.
+        image_size: side of the crop in pixels.
+        batch_size: pictures in one forward pass.
+        num_workers: most processes that read pictures; 0 reads in this one.
+        device: where the model runs.
+        description: what the progress bar says.
+        console: where the bar is drawn; the terminal without one.
+
+    Pictures that cannot be read are left out and named in `skipped`. Raises UserError when that is all of
+    them.
+    """
+    was_training = model.training
+    model.eval().to(device)
+    parts: list[Tensor] = []
+    indices: list[int] = []
+    skipped: dict[str, str] = {}
+    with torch.no_grad(), progress_bar(console) as progress:
+        task = progress.add_task(description, total=len(source))
+        for batch in load_pictures(source, image_size, batch_size, num_workers):
+            if batch.indices:
+                pictures = normalize(torch.from_numpy(batch.pictures).to(device))
+                parts.append(model(pictures).float().cpu())
+            indices += batch.indices
+            skipped |= batch.skipped
+            progress.advance(task, len(batch.indices) + len(batch.skipped))
+    model.train(was_training)
+    if not indices:
+        raise UserError(none_readable(skipped))
+    labels = torch.tensor([source.label(index) for index in indices])
+    return Features(torch.cat(parts), labels, torch.tensor(indices), skipped)
+
+
+def pixel_features(
+    source: Source, size: int = 32, *, num_workers: int = 0, console: Console | None = None
+) -> Features:
+    """The baseline that any training must beat: the same crop, `size` pixels wide, its 3 * size**2 numbers as
+    they are.
+    """
+    return extract_features(
+        nn.Flatten(), source, image_size=size, num_workers=num_workers, description="Pixels", console=console
+    )
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """The middle square of an RGB picture: shorter side resized (bicubic) to 256/224 of `size`, then
+    cropped.
+    """
+    resized = transforms.resize(image, [round(size * RESIZE_RATIO)], InterpolationMode.BICUBIC)
+    return transforms.center_crop(resized, [size])
+
+
+class Batch(NamedTuple):
+    """Crops (n, 3, size, size) uint8 of the pictures at `indices`, and names of those unreadable ->
+    reason.
+    """
+
+    pictures: npt.NDArray[np.uint8]
+    indices: list[int]
+    skipped: dict[str, str]
+
+
+def load_pictures(source: Source, size: int, batch_size: int, num_workers: int) -> Iterator[Batch]:
+    """Batches of `batch_size` pictures in the source's order, the last one smaller."""
+    keys = [range(start, min(start + batch_size, len(source))) for start in range(0, len(source), batch_size)]
+    workers = min(num_workers, os.cpu_count() or 1)
+    loader: DataLoader[Batch] = DataLoader(
+        _Batches(source, size),  # type: ignore[arg-type]  # a mapping from keys to items is all that it needs
+        batch_size=None,
+        sampler=keys,
+        # Starting processes takes longer than reading one batch.
+        num_workers=workers if len(keys) > 1 else 0,
+        collate_fn=as_it_is,
+        worker_init_fn=start_worker,
+        # Without its own, it would draw from torch's: training would go on differently after an evaluation.
+        generator=torch.Generator(),
+    )
+    yield from loader
+
+
+class _Batches:
+    """Item `indices` is their Batch, in numpy: tensors would travel through /dev/shm, which containers keep
+    small.
+    """
+
+    def __init__(self, source: Source, size: int) -> None:
+        self.source = source
+        self.size = size
+
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        pictures: list[npt.NDArray[np.uint8]] = []
+        used: list[int] = []
+        skipped: dict[str, str] = {}
+        for index in indices:
+            try:
+                crop = centre_crop(read_image(self.source.read(index)), self.size)
+            except UnreadableImage as error:
+                skipped[self.source.name(index)] = str(error)
+            except OSError as error:
+                skipped[self.source.name(index)] = reason_of(error)
+            else:
+                pictures.append(np.asarray(crop).transpose(2, 0, 1))
+                used.append(index)
+        empty = np.empty((0, 3, self.size, self.size), dtype=np.uint8)
+        return Batch(np.stack(pictures) if pictures else empty, used, skipped)
+
+
+def progress_bar(console: Console | None) -> Progress:
+    """A bar with counts and the time left, which disappears when it is done."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True)
+
+
+def none_readable(skipped: dict[str, str]) -> str:
+    """The sentence for a source without a readable picture."""
+    if not skipped:
+        return "there are no pictures to look at: give a folder that has some"
+    name, reason = next(iter(skipped.items()))
+    count = len(skipped)
+    return f"none of the {count} pictures can be read ({name}: {reason}): give pictures that Pillow can open"
+
+
+def report_skipped(console: Console, skipped: dict[str, str], *, shown: int = 5) -> None:
+    """Say how many pictures were left out, and why the first `shown` of them."""
+    if not skipped:
+        return
+    some = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:shown])
+    rest = len(skipped) - shown
+    more = f"; and {rest} more" if rest > 0 else ""
+    console.print(f"{len(skipped)} unreadable pictures left out ({some}{more})", markup=False, soft_wrap=True)
