@@ -26,7 +26,9 @@ class BuildNative(build_ext):
 
     def build_extensions(self) -> None:
         if packages := toolchain.missing_packages():
-            self._do_without(f"what it is built with is missing; to have it: apt-get install {' '.join(packages)}")
+            self._do_without(
+                f"what it is built with is missing; to have it: apt-get install {' '.join(packages)}"
+            )
             return
         try:
             import pybind11
@@ -43,16 +45,19 @@ class BuildNative(build_ext):
     def _do_without(self, reason: str) -> None:
         if REQUIRED:
             raise CompileError(f"fastdino._native cannot be built: {reason}")
-        print(f"fastdino: installing without its native extension, using the Python path: {reason}", file=sys.stderr)
-        self.extensions = []
+        print(
+            f"fastdino: installing without its native extension, using the Python path: {reason}",
+            file=sys.stderr,
+        )
+        self.extensions: list[Extension] = []
 
 
 def build_requirements() -> list[str]:
     """A static libjpeg-turbo, asked for only where it is all that is missing and a wheel of it exists.
 
-    It is one company's package. Named in pyproject.toml it would be asked for everywhere, and on the day that it, or
-    its wheel for some platform, is gone no installation at all would succeed; here the system's libjpeg, if there is
-    one, makes it unnecessary.
+    It is one company's package. Named in pyproject.toml it would be asked for everywhere, and on the day that
+    it, or its wheel for some platform, is gone no installation at all would succeed; here the system's libjpeg,
+    if there is one, makes it unnecessary.
     """
     has_wheel = (sys.platform, platform.machine()) in STATIC_JPEG_MACHINES and sys.version_info >= (3, 12)
     if sys.platform == "linux":

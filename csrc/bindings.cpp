@@ -6,8 +6,8 @@ namespace py = pybind11;
 
 namespace {
 
-// The bytes of any object with the buffer protocol. While it lives the object can be neither freed nor resized, so
-// the bytes may be read with the GIL released.
+// The bytes of any object with the buffer protocol. While it lives the object can be neither freed nor
+// resized, so the bytes may be read with the GIL released.
 class ByteView {
  public:
   explicit ByteView(const py::buffer& object) {

@@ -45,8 +45,8 @@ class HeaderReader {
   HeaderReader(const HeaderReader&) = delete;
   HeaderReader& operator=(const HeaderReader&) = delete;
 
-  // False if libjpeg gave up; `message` then says why. libjpeg leaves by longjmp, which runs no destructors, so
-  // nothing in this function may have one.
+  // False if libjpeg gave up; `message` then says why. libjpeg leaves by longjmp, which runs no destructors,
+  // so nothing in this function may have one.
   bool read(const std::uint8_t* data, std::size_t size) {
     if (setjmp(errors_.escape) != 0) return false;
     jpeg_create_decompress(&info_);

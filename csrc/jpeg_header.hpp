@@ -14,8 +14,8 @@ struct JpegHeader {
   int orientation;  // EXIF, 1 to 8; 1 if the file has none
 };
 
-// Reads the markers up to the first scan and decodes no pixel. Throws std::invalid_argument with libjpeg's own words
-// if the bytes are no JPEG, end before the first scan, or are damaged before it.
+// Reads the markers up to the first scan and decodes no pixel. Throws std::invalid_argument with libjpeg's
+// own words if the bytes are no JPEG, end before the first scan, or are damaged before it.
 JpegHeader read_jpeg_header(const std::uint8_t* data, std::size_t size);
 
 }  // namespace fastdino

@@ -1,4 +1,4 @@
-"""The C++ extension's typed front: the one place that imports it, and the same answers where it is not built."""
+"""The one place that imports the C++ extension: its typed front, and the same answers without it."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def why_not() -> str:
 def jpeg_header(data: Buffer) -> JpegHeader:
     """Reads a JPEG's header without decoding a pixel.
 
-    Raises ValueError if `data` is no JPEG or is damaged before its first scan. The extension checks more there (Huffman
-    tables, say) than the Python path does, so a damaged file may be refused by one and read by the other.
+    Raises ValueError if `data` is no JPEG or is damaged before its first scan. There the extension checks
+    more (Huffman tables, say) than the Python path: a damaged file may be refused by one and read by the other.
     """
     if not available():
         return _jpeg_header_pillow(data)
@@ -72,6 +72,8 @@ def _jpeg_header_pillow(data: Buffer) -> JpegHeader:
         image = JpegImageFile(io.BytesIO(data))
     except (SyntaxError, OSError, ValueError) as error:
         raise ValueError(str(error)) from error
+    if not image.tile:  # Pillow forgives a file that ends between two segments, before any scan
+        raise ValueError("JPEG ends before its first scan")
     exif = image.info.get("exif", b"")[len(_EXIF_PREFIX) :]
     return JpegHeader(
         *image.size, len(image.getbands()), bool(image.info.get("progressive")), _exif_orientation(exif)

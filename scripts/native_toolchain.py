@@ -23,7 +23,7 @@ JPEG_PACKAGE = "libjpeg-dev"  # the name that leads to libjpeg-turbo on both Deb
 
 COMPILER_PROBE = "#include <optional>\nint main() { return std::optional<int>(0).value(); }\n"
 PYTHON_PROBE = "#include <Python.h>\nint main() { return 0; }\n"
-# jpeg_skip_scanlines is libjpeg-turbo's alone: the original libjpeg, which the crop engine cannot use, does not link.
+# jpeg_skip_scanlines is libjpeg-turbo's alone: the original libjpeg, which will not do, does not link.
 JPEG_PROBE = """
 #include <cstddef>
 #include <cstdio>
@@ -49,7 +49,15 @@ def builds(source: str, flags: Flags) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         probe = Path(folder, "probe.cpp")
         probe.write_text(source)
-        command = [*compiler(), "-std=c++17", *flags.compile, str(probe), *flags.link, "-o", f"{folder}/probe"]
+        command = [
+            *compiler(),
+            "-std=c++17",
+            *flags.compile,
+            str(probe),
+            *flags.link,
+            "-o",
+            f"{folder}/probe",
+        ]
         try:
             return subprocess.run(command, capture_output=True).returncode == 0
         except OSError:
@@ -64,7 +72,11 @@ def jpeg_flags() -> Flags | None:
 def missing_packages() -> list[str]:
     """Packages to install before csrc/ can be built; empty if it can be."""
     if not builds(COMPILER_PROBE, Flags([], [])):
-        return [COMPILER_PACKAGE, PYTHON_PACKAGE, JPEG_PACKAGE]  # without a compiler the others cannot be tried
+        return [
+            COMPILER_PACKAGE,
+            PYTHON_PACKAGE,
+            JPEG_PACKAGE,
+        ]  # without a compiler the others cannot be tried
     python = Flags([f"-I{path}" for path in python_include_dirs()], [])
     missing = [] if builds(PYTHON_PROBE, python) else [PYTHON_PACKAGE]
     return missing if jpeg_flags() else [*missing, JPEG_PACKAGE]
@@ -87,7 +99,9 @@ def _jpeg_candidates() -> Iterator[Flags]:
         pass
     try:
         answers = [
-            subprocess.run(["pkg-config", option, "libjpeg"], capture_output=True, text=True, check=True).stdout
+            subprocess.run(
+                ["pkg-config", option, "libjpeg"], capture_output=True, text=True, check=True
+            ).stdout
             for option in ("--cflags", "--libs")
         ]
         yield Flags(*map(shlex.split, answers))

@@ -1,0 +1,72 @@
+"""Small JPEGs made with Pillow, and ways to damage them: for the tests and for the sanitizer run."""
+
+from __future__ import annotations
+
+import random
+import struct
+import sys
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+MODES = {"L": 1, "RGB": 3, "CMYK": 4}
+SIZES = [(1, 1), (7, 13), (16, 16), (33, 8), (300, 2)]
+LONG_EXIF_PADDING = 70_000  # bytes: more than one APP1 segment holds
+
+
+def encode(mode: str, size: tuple[int, int], *, progressive: bool = False, exif: bytes = b"") -> bytes:
+    """A JPEG of one colour; `exif` is a TIFF block, without the "Exif" prefix."""
+    stream = BytesIO()
+    image = Image.new(mode, size, 128 if mode == "L" else (90, 160, 40, 20)[: MODES[mode]])
+    image.save(stream, "JPEG", progressive=progressive, exif=b"Exif\0\0" + exif if exif else b"")
+    return stream.getvalue()
+
+
+def orientation_block(
+    orientation: int, byte_order: str, *, kind: int = 3, count: int = 1, others: int = 0, padding: int = 0
+) -> bytes:
+    """A TIFF block whose first directory holds `others` tags, then the orientation.
+
+    `byte_order` is "<" or ">" as in struct; `kind` is TIFF's type (3 SHORT, 4 LONG); `padding` bytes stand
+    between the block's header and its directory.
+    """
+    header = {"<": b"II*\0", ">": b"MM\0*"}[byte_order] + struct.pack(byte_order + "I", 8 + padding)
+    entries = [struct.pack(byte_order + "HHII", 0x0100 + i, 4, 1, 1) for i in range(others)]
+    value = struct.pack(
+        byte_order + ("HH" if kind == 3 else "I"), *([orientation, 0] if kind == 3 else [orientation])
+    )
+    entries.append(struct.pack(byte_order + "HHI", 0x0112, kind, count) + value)
+    directory = struct.pack(byte_order + "H", len(entries)) + b"".join(entries) + bytes(4)
+    return header + bytes(padding) + directory
+
+
+def with_app1(jpeg: bytes, *payloads: bytes) -> bytes:
+    """`jpeg` with APP1 segments put right behind its first marker, whatever Pillow would allow."""
+    segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload for payload in payloads)
+    return jpeg[:2] + segments + jpeg[2:]
+
+
+def flipped(data: bytes, seed: int, most: int = 8) -> bytes:
+    """`data` with one to `most` bytes replaced."""
+    draw = random.Random(seed)
+    damaged = bytearray(data)
+    for _ in range(draw.randint(1, most)):
+        damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+    return bytes(damaged)
+
+
+def corpus() -> Iterator[bytes]:
+    """Good files of every kind, none large."""
+    for mode in MODES:
+        for progressive in (False, True):
+            yield encode(mode, (19, 11), progressive=progressive)
+    for byte_order in "<>":
+        yield encode("RGB", (9, 5), exif=orientation_block(6, byte_order, others=3))
+        yield encode("L", (9, 5), exif=orientation_block(3, byte_order, kind=4))
+
+
+if __name__ == "__main__":
+    for number, jpeg in enumerate(corpus()):
+        Path(sys.argv[1], f"{number:02}.jpg").write_bytes(jpeg)
