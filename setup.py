@@ -56,8 +56,8 @@ def build_requirements() -> list[str]:
     """A static libjpeg-turbo, asked for only where it is all that is missing and a wheel of it exists.
 
     It is one company's package. Named in pyproject.toml it would be asked for everywhere, and on the day that
-    it, or its wheel for some platform, is gone no installation at all would succeed; here the system's libjpeg,
-    if there is one, makes it unnecessary.
+    it, or its wheel for some platform, is gone no installation at all would succeed; here a libjpeg on the
+    system makes it unnecessary.
     """
     has_wheel = (sys.platform, platform.machine()) in STATIC_JPEG_MACHINES and sys.version_info >= (3, 12)
     if sys.platform == "linux":

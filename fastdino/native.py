@@ -56,7 +56,7 @@ def jpeg_header(data: Buffer) -> JpegHeader:
     """Reads a JPEG's header without decoding a pixel.
 
     Raises ValueError if `data` is no JPEG or is damaged before its first scan. There the extension checks
-    more (Huffman tables, say) than the Python path: a damaged file may be refused by one and read by the other.
+    more (Huffman tables, say) than the Python path: one may refuse a damaged file that the other reads.
     """
     if not available():
         return _jpeg_header_pillow(data)
