@@ -9,7 +9,7 @@ from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError, CompileError
+from setuptools.errors import BaseError, CCompilerError, CompileError
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 import native_toolchain as toolchain
@@ -39,8 +39,10 @@ class BuildNative(build_ext):
                 extension.extra_compile_args += flags.compile
                 extension.extra_link_args += flags.link
             super().build_extensions()
-        except (BaseError, ImportError) as error:
-            self._do_without(f"it does not compile ({error})")
+        except ImportError as error:
+            self._do_without(f"{error}; to have it: pip install pybind11")
+        except (BaseError, CCompilerError):
+            self._do_without("it does not compile; the compiler's messages stand above")
 
     def _do_without(self, reason: str) -> None:
         if REQUIRED:
