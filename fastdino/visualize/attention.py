@@ -32,6 +32,8 @@ from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.visualize.pictures import colour_map, enlarge, outline, overlay, picture_grid, stretch
 
 SHEET_SIDE = 240
+POSTER_SIDE = 212
+POSTER_GAP = 4
 SHEET_NAME = "attention.png"
 
 
@@ -117,6 +119,26 @@ class AttentionPictures:
             labels += [[f"head {head}" for head in part], [f"mask of head {head}" for head in part]]
         return picture_grid(rows, SHEET_SIDE, labels)
 
+    def poster(self) -> Image.Image:
+        """For a page: picture, overlay and mean side by side, the heads small below them, without words."""
+        columns = 3 if len(self.heads) <= 3 else 6
+        # Whole heads at both sizes: three large tiles and their gaps are as wide as six small ones and
+        # theirs.
+        small = POSTER_SIDE if columns == 3 else (POSTER_SIDE - POSTER_GAP) // 2
+        rows = [(POSTER_SIDE, [self.picture, self.overlay, self.mean])]
+        rows += [(small, self.heads[first : first + columns]) for first in range(0, len(self.heads), columns)]
+        size = (
+            3 * POSTER_SIDE + 2 * POSTER_GAP,
+            sum(side for side, _ in rows) + POSTER_GAP * (len(rows) - 1),
+        )
+        canvas = Image.new("RGB", size)
+        top = 0
+        for side, pictures in rows:
+            for column, picture in enumerate(pictures):
+                canvas.paste(picture.resize((side, side)), (column * (side + POSTER_GAP), top))
+            top += side + POSTER_GAP
+        return canvas
+
 
 def draw_attention(
     model: nn.Module,
@@ -133,7 +155,10 @@ def draw_attention(
     picture = prepare(picture, image_size, patch)
     pixels = torch.from_numpy(np.array(picture).transpose(2, 0, 1))
     maps = attention_maps(model, normalize(pixels.to(device)))
-    mean = stretch(maps.mean(0).numpy())
+    mean = maps.mean(0)
+    # A single patch often draws far more than all others (Darcet et al. 2024) and would leave the overlay
+    # dark.
+    visible = stretch(mean.clamp(max=float(mean.flatten().quantile(0.99))).numpy())
     return AttentionPictures(
         picture,
         maps.numpy(),
@@ -142,8 +167,8 @@ def draw_attention(
             outline(picture, enlarge(mass_mask(values, threshold).numpy(), patch).astype(bool))
             for values in maps
         ],
-        _squares(mean, patch),
-        overlay(picture, mean),
+        _squares(stretch(mean.numpy()), patch),
+        overlay(picture, visible),
     )
 
 

@@ -1,0 +1,102 @@
+"""The charts of a run, from the lines of its log.txt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastdino.visualize.charts import Chart, Reference, Series
+from fastdino.visualize.verdict import number
+
+Log = Sequence[Mapping[str, Any]]
+
+
+def by_epoch(log: Log) -> list[Mapping[str, Any]]:
+    """Lines in the order of their epochs; of an epoch that was trained twice, the later line."""
+    lines = {int(number(line, "epoch")): line for line in log if math.isfinite(number(line, "epoch"))}
+    return [lines[epoch] for epoch in sorted(lines)]
+
+
+def training_charts(log: Log, out_dim: int | None) -> list[Chart]:
+    """What was measured while training, the most telling first; `out_dim` adds the line of a network that
+    learnt nothing.
+    """
+    epochs = [int(number(line, "epoch")) for line in log]
+
+    def series(key: str, name: str) -> Series:
+        return Series(name, [number(line, key) for line in log])
+
+    loss_note = "How far the student is from its teacher: it should fall, but need not keep falling."
+    loss_line = entropy_line = None
+    if out_dim and out_dim > 1:
+        uniform = math.log(out_dim)
+        loss_note = (
+            f"How far the student is from its teacher. It should leave the dashed line, ln({out_dim}) = "
+            f"{uniform:.3f}, "
+            "but need not keep falling."
+        )
+        loss_line = Reference(uniform, "nothing learnt / collapsed")
+        entropy_line = Reference(uniform, "the teacher has no opinion")
+    return [
+        Chart(
+            "Loss",
+            loss_note,
+            epochs,
+            [series("train_loss", "loss")],
+            loss_line,
+        ),
+        Chart(
+            "Teacher's certainty",
+            "Loss = entropy (how undecided the teacher is) + KL (how far the student is behind). Neither may "
+            "end at 0.",
+            epochs,
+            [series("train_teacher_entropy", "entropy"), series("train_kl", "KL")],
+            entropy_line,
+            zero=True,
+        ),
+        Chart(
+            "Spread of the features",
+            "1 when pictures point in all directions of the feature space, 0 when they all look the same to "
+            "the network.",
+            epochs,
+            [series("train_feature_std", "spread")],
+            zero=True,
+        ),
+        Chart(
+            "k-NN while training",
+            "Share of pictures whose nearest neighbours are of the same class.",
+            epochs,
+            [Series("top-1 %", [number(line, "knn_top1") for line in log])],
+        ),
+        Chart(
+            "Learning rate",
+            "Step size: it rises while training warms up and then sinks to almost nothing.",
+            epochs,
+            [series("train_lr", "learning rate")],
+            zero=True,
+            peak=True,
+        ),
+        Chart(
+            "Weight decay",
+            "How strongly weights are pulled towards 0; it grows as training settles.",
+            epochs,
+            [series("train_wd", "weight decay")],
+            zero=True,
+        ),
+        Chart(
+            "Speed",
+            "Pictures per second, all their crops included.",
+            epochs,
+            [series("images_per_second", "pictures/s")],
+            zero=True,
+        ),
+        Chart(
+            "Waiting for data",
+            "Share of the time in which training stood still because no pictures were ready.",
+            epochs,
+            [series("data_wait", "waiting")],
+            zero=True,
+            percent=True,
+        ),
+    ]
