@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import math
 import os
+import signal
 import time
 import weakref
 from collections.abc import Iterator
@@ -159,7 +160,14 @@ class MultiCropLoader:
     def _start(self) -> Iterator[Chunk]:
         if self._chunks is None:
             self._chunks = self._new_workers()
-        self._running = iter(self._chunks)
+            # A worker inherits the mask: Ctrl-C cannot end it before it has learnt to ignore it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._running = iter(self._chunks)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        else:
+            self._running = iter(self._chunks)
         return self._running
 
     def _new_workers(self) -> DataLoader[Chunk]:
