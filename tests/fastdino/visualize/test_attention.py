@@ -120,3 +120,16 @@ def test_bad_input_is_one_sentence(
 def test_no_picture_given(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--image_path"):
         attention.run(settings(tmp_path))
+
+
+@pytest.mark.parametrize(("heads", "rows"), [(1, 1), (4, 1), (8, 2)])
+def test_posters_are_equally_wide_and_show_every_head(heads: int, rows: int) -> None:
+    drawn = draw_attention(small_model(heads=heads), photograph())
+    poster = drawn.poster()
+    side, gap = attention.POSTER_SIDE, attention.POSTER_GAP
+    small = side if heads <= 3 else (side - gap) // 2
+    assert poster.size == (3 * side + 2 * gap, side + rows * (gap + small))
+    # The corner of the last head's tile is not the black between the tiles.
+    column = (heads - 1) % (3 if heads <= 3 else 6)
+    corner = poster.getpixel((column * (small + gap) + small - 1, poster.height - 1))
+    assert corner != (0, 0, 0)
