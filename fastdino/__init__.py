@@ -33,13 +33,14 @@ _HOMES = {
     "vit_base": "fastdino.models.vision_transformer",
     "vit_large": "fastdino.models.vision_transformer",
     "TrainResult": "fastdino.train.run",
-    "train": "fastdino.train.run",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", "train", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "train":
+        return importlib.import_module("fastdino.train")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

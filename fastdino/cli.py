@@ -27,12 +27,22 @@ class Command(typing.NamedTuple):
 
 COMMANDS = {
     "demo": Command(
-        config.DemoConfig, "fastdino.demo.run", "run", "Train and evaluate on built-in pictures, in minutes on a CPU."
+        config.DemoConfig,
+        "fastdino.demo.run",
+        "run",
+        "Train and evaluate on built-in pictures, in minutes on a CPU.",
     ),
-    "train": Command(config.TrainConfig, "fastdino.train.run", "train", "Train a backbone on a folder of pictures."),
-    "knn": Command(config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by their nearest neighbours."),
+    "train": Command(
+        config.TrainConfig, "fastdino.train.run", "train", "Train a backbone on a folder of pictures."
+    ),
+    "knn": Command(
+        config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by their nearest neighbours."
+    ),
     "attention": Command(
-        config.AttentionConfig, "fastdino.visualize.attention", "run", "Draw what a vision transformer attends to."
+        config.AttentionConfig,
+        "fastdino.visualize.attention",
+        "run",
+        "Draw what a vision transformer attends to.",
     ),
 }
 
@@ -83,7 +93,9 @@ def underscored(argument: str) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """One subparser a command, one flag a dataclass field."""
-    parser = _Parser(prog="fastdino", description="Pre-train image backbones on your own pictures, without labels.")
+    parser = _Parser(
+        prog="fastdino", description="Pre-train image backbones on your own pictures, without labels."
+    )
     parser.add_argument("--version", action="version", version=f"fastdino {_version()}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name, command in COMMANDS.items():

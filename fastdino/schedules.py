@@ -32,5 +32,8 @@ def teacher_temperatures(warmup_value: float, value: float, warmup_epochs: int, 
     if warmup_epochs > epochs:
         raise ValueError(f"a temperature warm-up of {warmup_epochs} epochs does not fit into {epochs} epochs")
     return np.concatenate(
-        (np.linspace(warmup_value, value, warmup_epochs), np.full(epochs - warmup_epochs, value, dtype=np.float64))
+        (
+            np.linspace(warmup_value, value, warmup_epochs),
+            np.full(epochs - warmup_epochs, value, dtype=np.float64),
+        )
     )

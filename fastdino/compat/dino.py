@@ -108,7 +108,9 @@ def load_pretrained_weights(
     """
     content = read_weights(pretrained_weights)
     state = backbone_state(content, checkpoint_key or "", pretrained_weights)
-    load_strictly(model, state, pretrained_weights, f"they are not weights of {model_name} with patches of {patch_size}")
+    load_strictly(
+        model, state, pretrained_weights, f"they are not weights of {model_name} with patches of {patch_size}"
+    )
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -141,7 +143,9 @@ def restart_from_checkpoint(
             state = content[name]
             if not any(key.startswith("module.") for key in target.state_dict()):
                 state = strip_prefix(state, "module.")
-            load_strictly(target, state, f"{name} in {ckp_path}", "build the networks that the run was started with")
+            load_strictly(
+                target, state, f"{name} in {ckp_path}", "build the networks that the run was started with"
+            )
         else:
             target.load_state_dict(content[name])
     for name in run_variables or {}:

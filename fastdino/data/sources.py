@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections import Counter, deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -90,6 +91,28 @@ class FolderSource:
             raise IndexError(f"picture {index} of {len(self)}")
         start = int(self._ends[index - 1]) if index else 0
         return self._names[start : int(self._ends[index])]
+
+
+class Subset:
+    """Some of another source's pictures, in the order of `indices`."""
+
+    def __init__(self, source: Source, indices: Sequence[int]) -> None:
+        self.source = source
+        self.indices = list(indices)
+        self.classes = source.classes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, index: int) -> bytes:
+        return self.source.read(self.indices[index])
+
+    def name(self, index: int) -> str:
+        """Its name in the source."""
+        return self.source.name(self.indices[index])
+
+    def label(self, index: int) -> int:
+        return self.source.label(self.indices[index])
 
 
 class _Listing(NamedTuple):

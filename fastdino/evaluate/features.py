@@ -172,8 +172,10 @@ class _Batches:
 
 def progress_bar(console: Console | None) -> Progress:
     """A bar with counts and the time left, which disappears when it is done."""
+    console = console or Console()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=console, transient=True)
+    # In a file, all that would be left of the bar is an empty line.
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def none_readable(skipped: dict[str, str]) -> str:

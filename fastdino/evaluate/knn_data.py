@@ -82,14 +82,14 @@ def find_sources(data_path: Path) -> list[FolderSource]:
         there, missing = ("train", "val") if train.is_dir() else ("val", "train")
         raise UserError(
             f"{data_path} has {there}/ but no {missing}/: add it, or give {data_path / there} to measure "
-            f"leave-one-out"
+            "leave-one-out"
         )
     sources = [FolderSource(train), FolderSource(val)] if train.is_dir() else [FolderSource(data_path)]
     for source in sources:
         if not source.classes:
             raise UserError(
-                f"{source.root} has no class folders, and k-NN measures by class: sort its pictures into one "
-                f"folder a class"
+                f"{source.root} has no class folders, and k-NN measures by class: sort its pictures into "
+                "one folder a class"
             )
     return sources
 

@@ -79,7 +79,9 @@ def embedding_width(backbone: nn.Module, sizes: list[int], arch: str, in_chans: 
             ) from error
         output = output[0] if isinstance(output, tuple) else output
         if output.ndim != 2:
-            raise UserError(f"{arch} does not return one feature vector per picture: choose another architecture")
+            raise UserError(
+                f"{arch} does not return one feature vector per picture: choose another architecture"
+            )
         width = output.shape[1]
     backbone.train(was_training)
     return width

@@ -78,7 +78,11 @@ def backbone_state(content: Mapping[str, Any], checkpoint_key: str, source: str)
         )
     tensors = strip_prefix(tensors, "module.")
     if any(key.startswith("backbone.") for key in tensors):
-        return {key.removeprefix("backbone."): value for key, value in tensors.items() if key.startswith("backbone.")}
+        return {
+            key.removeprefix("backbone."): value
+            for key, value in tensors.items()
+            if key.startswith("backbone.")
+        }
     # A backbone saved by itself may still carry the classifier it was trained with.
     return {key: value for key, value in tensors.items() if not key.startswith(("head.", "fc."))}
 

@@ -84,7 +84,13 @@ class Block(nn.Module):
     """Pre-norm transformer block; the two residual branches draw their stochastic depth independently."""
 
     def __init__(
-        self, dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, drop_path: float, norm_layer: NormLayer
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        drop_path: float,
+        norm_layer: NormLayer,
     ) -> None:
         super().__init__()
         self.norm1 = norm_layer(dim)

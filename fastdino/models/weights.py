@@ -38,7 +38,9 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no file of weights at {path}: give the path of a checkpoint.pth or .safetensors file")
+        raise UserError(
+            f"there is no file of weights at {path}: give the path of a checkpoint.pth or .safetensors file"
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -79,7 +81,11 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str, r
     ]
     differences = [
         f"{title}: {_some(keys)}"
-        for title, keys in (("missing", missing), ("not in the model", unexpected), ("of another shape", reshaped))
+        for title, keys in (
+            ("missing", missing),
+            ("not in the model", unexpected),
+            ("of another shape", reshaped),
+        )
         if keys
     ]
     if differences:
@@ -93,4 +99,6 @@ def _some(keys: list[str]) -> str:
 
 
 def _damaged(path: Path) -> str:
-    return f"{path} cannot be read as weights (damaged, cut short, or of another format): use another checkpoint"
+    return (
+        f"{path} cannot be read as weights (damaged, cut short, or of another format): use another checkpoint"
+    )

@@ -7,7 +7,12 @@ from torch import Tensor
 
 
 def dino_loss(
-    student_logits: Tensor, teacher_logits: Tensor, center: Tensor, ncrops: int, student_temp: float, teacher_temp: float
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    center: Tensor,
+    ncrops: int,
+    student_temp: float,
+    teacher_temp: float,
 ) -> Tensor:
     """Mean over view pairs (q, v != q) and images of the cross-entropy H(teacher_q, student_v) (paper, equation 3).
 

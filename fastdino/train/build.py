@@ -42,11 +42,17 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
 
 def _network(config: TrainConfig, drop_path_rate: float, norm_last_layer: bool) -> MultiCropWrapper:
     backbone = build_backbone(
-        config.arch, patch_size=config.patch_size, image_size=config.global_size, drop_path_rate=drop_path_rate
+        config.arch,
+        patch_size=config.patch_size,
+        image_size=config.global_size,
+        drop_path_rate=drop_path_rate,
     )
     sizes = [config.global_size, config.local_size] if config.local_crops_number else [config.global_size]
     width = embedding_width(backbone, sizes, config.arch)
-    return MultiCropWrapper(backbone, DINOHead(width, config.out_dim, config.use_bn_in_head, norm_last_layer))
+    head = DINOHead(
+        width, config.out_dim, config.use_bn_in_head, norm_last_layer, hidden_dim=config.head_hidden_dim
+    )
+    return MultiCropWrapper(backbone, head)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,10 @@ class Schedules:
         """Values at the global step `step`, counted from 0."""
         # Python floats: numpy scalars would end up in the optimiser's checkpoint.
         return StepValues(
-            step // self.steps_per_epoch, float(self.lr[step]), float(self.weight_decay[step]), float(self.momentum[step])
+            step // self.steps_per_epoch,
+            float(self.lr[step]),
+            float(self.weight_decay[step]),
+            float(self.momentum[step]),
         )
 
 

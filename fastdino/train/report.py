@@ -1,4 +1,135 @@
-"""placeholder"""
+"""Gathers what report.html shows of a finished run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-def write_run_report(config, loader, backbone, log, device):
-    return Path(config.output_dir)/"report.html"
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import nn
+
+import fastdino
+from fastdino import native
+from fastdino.config import TrainConfig
+from fastdino.data.plan import CropRecipe, crop_plan
+from fastdino.data.reading import UnreadableImage, read_image
+from fastdino.data.sources import Source, Subset
+from fastdino.evaluate.compare import Comparison, compare
+from fastdino.models.vision_transformer import VisionTransformer
+from fastdino.reference.augment import apply_plan
+from fastdino.train.build import build_trainee
+from fastdino.visualize.attention import draw_attention
+from fastdino.visualize.neighbours import evenly_spread, neighbour_rows
+from fastdino.visualize.report import Report, write_report
+from fastdino.visualize.verdict import health
+
+# Enough for k-NN to mean something and for a CPU to get through in a minute.
+PICTURES_MEASURED = 500
+PICTURES_SHOWN = 4
+# A dozen patches a side show shapes; more would take longer than they tell.
+ATTENTION_PATCHES = 24
+
+
+def write_run_report(
+    config: TrainConfig,
+    source: Source,
+    recipe: CropRecipe,
+    teacher: nn.Module,
+    log: Sequence[Mapping[str, Any]],
+    device: torch.device,
+    console: Console,
+    *,
+    held_out: Source | None = None,
+    title: str | None = None,
+) -> tuple[Path, Comparison]:
+    """Measure `teacher` (a backbone), draw what it learned, and write report.html into `config.output_dir`.
+
+    Without `held_out` pictures a sample of the training pictures is measured leave-one-out. Returns the page's path and
+    the measurement.
+    """
+    sample = source if held_out is not None else Subset(source, evenly_spread(len(source), PICTURES_MEASURED))
+    comparison = compare(
+        teacher,
+        build_trainee(config, torch.device("cpu")).teacher.backbone,
+        sample,
+        held_out,
+        image_size=config.global_size,
+        num_workers=min(config.num_workers, 2),
+        device=device,
+        console=console,
+    )
+    judgement = health(log, config.out_dim, comparison.numbers)
+    shown = shown_pictures(held_out or source)
+    path = Path(config.output_dir) / "report.html"
+    write_report(
+        path,
+        Report(
+            title=title or f"DINO on {Path(config.data_path).resolve().name}",
+            config=dataclasses.asdict(config),
+            environment=environment(device),
+            log=log,
+            crops=sample_crops(source, recipe, config.seed),
+            attention=attention_pictures(teacher, shown, config, device),
+            knn=comparison.numbers,
+            neighbours=neighbour_rows(sample, comparison.gallery, held_out, comparison.queries),
+            verdict=judgement.sentences,
+            tone=judgement.tone,
+        ),
+    )
+    return path, comparison
+
+
+def shown_pictures(source: Source, wanted: int = PICTURES_SHOWN) -> list[tuple[str, Image.Image]]:
+    """Names and pictures spread over the source; unreadable ones are passed over."""
+    pictures = []
+    for index in evenly_spread(len(source), wanted):
+        try:
+            pictures.append((source.name(index), read_image(source.read(index))))
+        except (UnreadableImage, OSError):
+            continue
+    return pictures
+
+
+def sample_crops(source: Source, recipe: CropRecipe, seed: int) -> list[list[Image.Image]]:
+    """The crops of epoch 0 of a few pictures, as training saw them."""
+    rows = []
+    for index, (_, picture) in enumerate(shown_pictures(source)):
+        plan = crop_plan(seed, 0, index, picture.width, picture.height, recipe)
+        rows.append([Image.fromarray(crop) for crop in apply_plan(picture, plan)])
+    return rows
+
+
+def attention_pictures(
+    model: nn.Module, pictures: Sequence[tuple[str, Image.Image]], config: TrainConfig, device: torch.device
+) -> list[tuple[str, Image.Image]]:
+    """A captioned sheet of attention maps a picture; none for architectures without a CLS token."""
+    if not isinstance(model, VisionTransformer):
+        return []
+    side = max(config.global_size, ATTENTION_PATCHES * config.patch_size)
+    return [
+        (name, draw_attention(model, picture, image_size=(side, side), device=device).sheet())
+        for name, picture in pictures
+    ]
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """What a number depends on besides the settings."""
+    packages = ("torch", "torchvision", "timm", "pillow", "numpy")
+    return {
+        "fastdino": fastdino.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "system": platform.platform(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {os.cpu_count()} cores",
+        "threads": str(torch.get_num_threads()),
+        "native extension": "yes" if native.available() else native.why_not(),
+    }

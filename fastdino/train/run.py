@@ -67,7 +67,12 @@ def train(config: TrainConfig) -> TrainResult:
             run.close()
         report = run.write_report()
     return TrainResult(
-        output_dir, run.checkpoint, report, run.log.lines, dict(run.loader.skipped), time.monotonic() - started
+        output_dir,
+        run.checkpoint,
+        report,
+        run.log.lines,
+        dict(run.loader.skipped),
+        time.monotonic() - started,
     )
 
 
@@ -102,7 +107,9 @@ class Run:
         self.trainee = build_trainee(config, self.device)
         self.schedules: Schedules = build_schedules(config, steps_per_epoch)
         self.start_epoch = load_checkpoint(self.checkpoint, self.trainee) if self.checkpoint.exists() else 0
-        write_atomically(self.output_dir / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        write_atomically(
+            self.output_dir / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+        )
         self.log = RunLog(self.output_dir, self.start_epoch, self.start_epoch * steps_per_epoch)
 
     def go(self) -> None:
@@ -131,7 +138,16 @@ class Run:
         # Imported here: drawing needs modules that training does not.
         from fastdino.train.report import write_run_report
 
-        return write_run_report(self.config, self.loader, self.trainee.teacher.backbone, self.log.lines, self.device)
+        path, _ = write_run_report(
+            self.config,
+            self.loader.source,
+            self.loader.recipe,
+            self.trainee.teacher.backbone,
+            self.log.lines,
+            self.device,
+            self.console,
+        )
+        return path
 
     def _epoch(self, epoch: int, progress: TrainingProgress) -> dict[str, Any]:
         self.loader.set_epoch(epoch)
@@ -143,7 +159,9 @@ class Run:
             seed_step(self.config.seed, step)
             values = self.schedules.at(step)
             readings.append(
-                train_step(self.trainee, batches, values, self.config.clip_grad, self.config.freeze_last_layer)
+                train_step(
+                    self.trainee, batches, values, self.config.clip_grad, self.config.freeze_last_layer
+                )
             )
             progress.advance(epoch)
             if self.device.type == "cpu" or step % STEPS_BETWEEN_READINGS == 0:
@@ -191,7 +209,11 @@ class Run:
     def _announce(self) -> None:
         config = self.config
         parameters = sum(p.numel() for p in self.trainee.student.backbone.parameters()) / 1e6
-        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"CPU ({available_cores()} cores)"
+        device = (
+            torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else f"CPU ({available_cores()} cores)"
+        )
         going_on = f", going on after epoch {self.start_epoch}" if self.start_epoch else ""
         self.console.print(
             f"{config.arch} ({parameters:.1f} M parameters) on {len(self.loader.source):,} pictures, {device}, "

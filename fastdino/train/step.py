@@ -50,7 +50,11 @@ class StepMetrics(NamedTuple):
 
 
 def train_step(
-    trainee: Trainee, batches: Sequence[list[Tensor]], values: StepValues, clip_grad: float, freeze_last_layer: int
+    trainee: Trainee,
+    batches: Sequence[list[Tensor]],
+    values: StepValues,
+    clip_grad: float,
+    freeze_last_layer: int,
 ) -> StepMetrics:
     """Teacher and student forward, loss, student's update, center, teacher's update.
 

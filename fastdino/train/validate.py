@@ -12,6 +12,7 @@ from fastdino.models.backbones import VISION_TRANSFORMERS, canonical_arch
 
 POSITIVE = (
     "patch_size",
+    "head_hidden_dim",
     "batch_size_per_gpu",
     "epochs",
     "accumulation_steps",
@@ -69,7 +70,9 @@ def _check_values(config: TrainConfig) -> None:
         if not getattr(config, name) >= 0:
             raise UserError(f"--{name} must not be negative, and is {getattr(config, name)}")
     if config.out_dim < 2:
-        raise UserError(f"--out_dim must be at least 2, not {config.out_dim}: with one prototype there is nothing to tell apart")
+        raise UserError(
+            f"--out_dim must be at least 2, not {config.out_dim}: with one prototype there is nothing to tell apart"
+        )
     if not 0 <= config.momentum_teacher <= 1:
         raise UserError(f"--momentum_teacher must lie between 0 and 1, not {config.momentum_teacher}")
     if not 0 <= config.drop_path_rate < 1:
@@ -77,14 +80,18 @@ def _check_values(config: TrainConfig) -> None:
     for field in dataclasses.fields(config):
         choices = field.metadata["choices"]
         if choices and getattr(config, field.name) not in choices:
-            raise UserError(f"--{field.name} must be one of {', '.join(choices)}, not {getattr(config, field.name)!r}")
+            raise UserError(
+                f"--{field.name} must be one of {', '.join(choices)}, not {getattr(config, field.name)!r}"
+            )
 
 
 def _check_crops(config: TrainConfig) -> None:
     for name in ("global_crops_scale", "local_crops_scale"):
         low, high = getattr(config, name)
         if not 0 < low <= high <= 1:
-            raise UserError(f"--{name} must be two shares of the picture with 0 < low <= high <= 1, not {low} {high}")
+            raise UserError(
+                f"--{name} must be two shares of the picture with 0 < low <= high <= 1, not {low} {high}"
+            )
     if min(config.color_jitter) < 0 or config.color_jitter[3] > 0.5:
         raise UserError("--color_jitter takes four strengths, none negative and the hue's at most 0.5")
     if canonical_arch(config.arch) not in VISION_TRANSFORMERS:
@@ -96,7 +103,9 @@ def _check_crops(config: TrainConfig) -> None:
         if size % config.patch_size:
             below = size // config.patch_size * config.patch_size
             near = f"{below} or {below + config.patch_size}" if below else f"{config.patch_size}"
-            raise UserError(f"--{name} {size} is not a multiple of --patch_size {config.patch_size}: take {near}")
+            raise UserError(
+                f"--{name} {size} is not a multiple of --patch_size {config.patch_size}: take {near}"
+            )
 
 
 def _fitted_warmups(config: TrainConfig) -> tuple[TrainConfig, list[str]]:

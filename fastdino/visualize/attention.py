@@ -70,7 +70,7 @@ def vision_transformer(model: nn.Module) -> VisionTransformer:
         return model
     raise UserError(
         f"{type(model).__name__} has no attention maps: they exist for vit_tiny, vit_small, vit_base and "
-        f"vit_large"
+        "vit_large"
     )
 
 
@@ -252,6 +252,8 @@ def _targets(image_path: Path, output_dir: Path) -> list[tuple[str, Callable[[],
     """(name, function that reads it, folder for its maps) of every picture."""
     if image_path.is_file():
         return [(str(image_path), image_path.read_bytes, output_dir)]
+    if not image_path.exists():
+        raise UserError(f"there is no picture or folder {image_path}: give --image_path one that exists")
     source = FolderSource(image_path)
     names = [Path(source.name(index)) for index in range(len(source))]
     stems = Counter(name.with_suffix("") for name in names)

@@ -66,12 +66,12 @@ class Chart:
         ticks = nice_ticks(low, high or 1.0 if self.zero else high)
         write = percent if self.percent else tick_writer(ticks)
         return (
-            f'<figure class="chart"><figcaption><h3>{escape(self.title)}</h3><p>{escape(self.note)}</p>'
-            "</figcaption>"
-            f'<div class="plot"{self._hover_data()}><div class="y" '
-            f'aria-hidden="true">{_y_labels(ticks, write)}</div>'
+            '<figure class="chart">'
+            f"<figcaption><h3>{escape(self.title)}</h3><p>{escape(self.note)}</p></figcaption>"
+            f'<div class="plot"{self._hover_data()}>'
+            f'<div class="y" aria-hidden="true">{_y_labels(ticks, write)}</div>'
             f'<div class="area">{self._svg(ticks)}{self._reference_label(ticks)}</div>'
-            f'<div class="unit" aria-hidden="true">epoch</div>'
+            '<div class="unit" aria-hidden="true">epoch</div>'
             f'<div class="x" aria-hidden="true">{self._x_labels()}</div></div>{self._legend()}</figure>'
         )
 
@@ -82,8 +82,7 @@ class Chart:
         line = f'<path class="reference" d="M0 {y(self.reference.value):.2f}H100"/>' if self.reference else ""
         return (
             '<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" '
-            f'aria-label="{escape(self._spoken())}">'
-            f"{grid}{line}{curves}</svg>"
+            f'aria-label="{escape(self._spoken())}">{grid}{line}{curves}</svg>'
         )
 
     def _curve(

@@ -33,8 +33,7 @@ def training_charts(log: Log, out_dim: int | None) -> list[Chart]:
         uniform = math.log(out_dim)
         loss_note = (
             f"How far the student is from its teacher. It should leave the dashed line, ln({out_dim}) = "
-            f"{uniform:.3f}, "
-            "but need not keep falling."
+            f"{uniform:.3f}, but need not keep falling."
         )
         loss_line = Reference(uniform, "nothing learnt / collapsed")
         entropy_line = Reference(uniform, "the teacher has no opinion")
@@ -48,8 +47,8 @@ def training_charts(log: Log, out_dim: int | None) -> list[Chart]:
         ),
         Chart(
             "Teacher's certainty",
-            "Loss = entropy (how undecided the teacher is) + KL (how far the student is behind). Neither may "
-            "end at 0.",
+            "Loss = entropy (how undecided the teacher is) + KL (how far the student is behind). Neither "
+            "may end at 0.",
             epochs,
             [series("train_teacher_entropy", "entropy"), series("train_kl", "KL")],
             entropy_line,
@@ -57,8 +56,8 @@ def training_charts(log: Log, out_dim: int | None) -> list[Chart]:
         ),
         Chart(
             "Spread of the features",
-            "1 when pictures point in all directions of the feature space, 0 when they all look the same to "
-            "the network.",
+            "1 when pictures point in all directions of the feature space, 0 when they all look the same "
+            "to the network.",
             epochs,
             [series("train_feature_std", "spread")],
             zero=True,

@@ -88,8 +88,8 @@ def render(report: Report, scale: float = 1.0) -> str:
         f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
         f"{''.join(one.html() for one in body)}</main>"
         '<footer class="wrap">Written by fastdino. This page is one file: it loads nothing, and can be '
-        "mailed or "
-        f"archived as it is.</footer><script>{SCRIPT}</script></body></html>\n"
+        "mailed "
+        f"or archived as it is.</footer><script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -125,8 +125,8 @@ def _words(sentence: str) -> str:
 
 def _tiles(report: Report, log: Sequence[Mapping[str, Any]]) -> str:
     tiles = [
-        f'<div class="tile"><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd>'
-        "</div>"
+        f'<div class="tile"><dt>{escape(name)}</dt>'
+        f"<dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in sections.key_figures(report.knn, log)
     ]
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
@@ -143,9 +143,8 @@ _TONE_WORDS = {
 def _icon(drawing: str) -> str:
     return (
         '<svg class="icon" viewBox="0 0 24 24" aria-hidden="true" fill="none" stroke="currentColor" '
-        'stroke-width="2" '
-        'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="10"/><path '
-        f'd="{drawing}"/></svg>'
+        'stroke-width="2" stroke-linecap="round" stroke-linejoin="round">'
+        f'<circle cx="12" cy="12" r="10"/><path d="{drawing}"/></svg>'
     )
 
 

@@ -73,9 +73,8 @@ def knn_section(knn: Mapping[str, Any] | None) -> Section | None:
     if knn.get("explanation"):
         content += f'<p class="fine">{escape(str(knn["explanation"]))}</p>'
     why = (
-        "Each test picture is given the class of the training pictures whose features are nearest. No label "
-        "was used "
-        "in training, so this shows what the network found out by itself."
+        "Each test picture is given the class of the training pictures whose features are nearest. No "
+        "label was used in training, so this shows what the network found out by itself."
     )
     return Section("knn", "Does it know what is alike?", why, content)
 
@@ -85,8 +84,8 @@ def _bar(name: str, value: float, own: bool) -> str:
     kind = ' class="own"' if own else ""
     return (
         f'<tr><th scope="row">{escape(name)}</th>'
-        f'<td><div class="bar"><span{kind} style="width:{width:.1f}%"></span></div></td><td>{value:.1f} '
-        "%</td></tr>"
+        f'<td><div class="bar"><span{kind} style="width:{width:.1f}%"></span></div></td>'
+        f"<td>{value:.1f} %</td></tr>"
     )
 
 
@@ -118,9 +117,8 @@ def attention_section(attention: Sequence[tuple[str, Image.Image]], scale: float
         kind = ' class="wide"' if wide else ""
         figures.append(f"<figure{kind}>{drawn}<figcaption>{escape(caption)}</figcaption></figure>")
     why = (
-        "Bright is where the network looks when it sums up a picture (dark is ignored): after good training, "
-        "at "
-        "objects rather than at the background."
+        "Bright is where the network looks when it sums up a picture (dark is ignored): after good "
+        "training, at objects rather than at the background."
     )
     return Section("attention", "Where it looks", why, f'<div class="card shots">{"".join(figures)}</div>')
 
@@ -131,9 +129,8 @@ def curve_section(log: Sequence[Mapping[str, Any]], out_dim: int | None) -> Sect
     if not charts:
         return None
     why = (
-        "One value an epoch, an epoch being one pass over all pictures. Below each chart stand its first and "
-        "its last "
-        "value; point at a curve for those between."
+        "One value an epoch, an epoch being one pass over all pictures. Below each chart stand its first "
+        "and its last value; point at a curve for those between."
     )
     return Section(
         "curves", "How training went", why, f'<div class="charts">{charts}</div>{_number_table(log)}'
@@ -153,8 +150,8 @@ def _number_table(log: Sequence[Mapping[str, Any]]) -> str:
     label = "All numbers" if stride == 1 else f"Numbers of every {stride}th epoch (log.txt has them all)"
     return (
         f'<details><summary>{label}</summary><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{label}"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
+        f'aria-label="{label}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
     )
 
 
@@ -167,9 +164,8 @@ def crop_section(crops: Image.Image | Sequence[Sequence[Image.Image]] | None, sc
     else:
         content = "".join(_views(sample, row, scale) for sample, row in enumerate(crops[:MOST_ROWS], 1))
     why = (
-        "Random crops with changed colours: the teacher sees the large ones, the student all of them, and it "
-        "must "
-        "answer the same for each. If they hide what matters in your pictures, choose milder ones."
+        "Random crops with changed colours: the teacher sees the large ones, the student all of them, and "
+        "it must answer the same for each. If they hide what matters in your pictures, choose milder ones."
     )
     return Section("crops", "What it was shown", why, f'<div class="card views">{content}</div>')
 
@@ -203,8 +199,8 @@ def _name_table(title: str, values: Mapping[str, Any]) -> str:
         for name, value in values.items()
     )
     return (
-        f'<table><caption>{title}</caption><thead><tr><th scope="col">name</th><th scope="col">value</th>'
-        "</tr></thead>"
+        f"<table><caption>{title}</caption>"
+        '<thead><tr><th scope="col">name</th><th scope="col">value</th></tr></thead>'
         f"<tbody>{rows}</tbody></table>"
     )
 

@@ -66,8 +66,7 @@ def _failure(log: Sequence[Mapping[str, Any]], out_dim: int) -> list[str]:
                 f"The loss stopped being a number in epoch {line.get('epoch', '?')}: training diverged, and "
                 "checkpoints from there on are worthless.",
                 "Try half the learning rate (--lr), a longer --warmup_epochs, --clip_grad 0.3, or "
-                "--precision "
-                "bf16 instead of fp16.",
+                "--precision bf16 instead of fp16.",
             ]
     last, uniform = log[-1], math.log(out_dim)
     loss, entropy, kl, spread = (
@@ -77,11 +76,9 @@ def _failure(log: Sequence[Mapping[str, Any]], out_dim: int) -> list[str]:
     if at_uniform and not entropy < 0.99 * uniform:
         return [
             f"Nothing was learnt: the loss ({loss:.3f}) sits at ln({out_dim}) = {uniform:.3f}, the score of "
-            "a "
-            "network that gives every picture the same uniform answer.",
+            "a network that gives every picture the same uniform answer.",
             "Early in a run this is normal. If it stays, try a lower --warmup_teacher_temp and "
-            "--teacher_temp "
-            "(0.03), a higher --freeze_last_layer (2 or 3), or a smaller --out_dim.",
+            "--teacher_temp (0.03), a higher --freeze_last_layer (2 or 3), or a smaller --out_dim.",
         ]
     if at_uniform:
         return [
@@ -98,8 +95,8 @@ def _failure(log: Sequence[Mapping[str, Any]], out_dim: int) -> list[str]:
         ]
     if spread < COLLAPSED_STD:
         return [
-            f"The features collapsed: they are the same for every picture (spread {spread:.4f}, where useful "
-            "features have 0.1 to 1).",
+            f"The features collapsed: they are the same for every picture (spread {spread:.4f}, where "
+            "useful features have 0.1 to 1).",
             "Try a lower --lr, a longer --warmup_epochs, or a higher --momentum_teacher.",
         ]
     return []
@@ -123,8 +120,7 @@ def _comparison(knn: Mapping[str, Any] | None) -> tuple[Tone, list[str]]:
         return "bad", [
             f"Training made the features worse: {numbers}.",
             "Try more epochs, milder --color_jitter or larger --local_crops_scale, if colour or context is "
-            "what "
-            "tells the pictures apart.",
+            "what tells the pictures apart.",
         ]
     if gain < SAME_KNN:
         return "watch", [f"No gain yet: {numbers}.", "Train for more epochs, or on more pictures."]
@@ -132,8 +128,7 @@ def _comparison(knn: Mapping[str, Any] | None) -> tuple[Tone, list[str]]:
         return "watch", [
             f"It learnt something, but plain pixels still do better: {numbers}.",
             "Train for more epochs, or use --global_crops_scale and --color_jitter that leave the pictures "
-            "more "
-            "as they are.",
+            "more as they are.",
         ]
     if gain < CLEAR_KNN:
         return "watch", [
@@ -159,10 +154,9 @@ def _warnings(log: Sequence[Mapping[str, Any]]) -> list[str]:
     spreads = [value for line in log if math.isfinite(value := number(line, "train_feature_std"))]
     if spreads and spreads[-1] < SHRUNK_STD * max(spreads):
         return [
-            f"The features have drawn together, from a spread of {max(spreads):.3f} to {spreads[-1]:.3f}: if "
-            "that "
-            "goes on, they collapse. An earlier checkpoint may be better; try a lower --lr or a higher "
-            "--momentum_teacher."
+            f"The features have drawn together, from a spread of {max(spreads):.3f} to {spreads[-1]:.3f}: "
+            "if that goes on, they collapse. An earlier checkpoint may be better; try a lower --lr or a "
+            "higher --momentum_teacher."
         ]
     return []
 
@@ -174,9 +168,8 @@ def _hints(log: Sequence[Mapping[str, Any]]) -> list[str]:
     waits = [value for line in log if math.isfinite(value := number(line, "data_wait"))]
     if waits and statistics.median(waits) > SLOW_DATA:
         hints.append(
-            f"{statistics.median(waits):.0%} of the time went into waiting for pictures: raise --num_workers "
-            "up "
-            "to the number of cores, or store the pictures smaller."
+            f"{statistics.median(waits):.0%} of the time went into waiting for pictures: raise "
+            "--num_workers up to the number of cores, or store the pictures smaller."
         )
     return hints
 

@@ -55,7 +55,15 @@ def test_the_originals_flags_and_defaults() -> None:
 
 @pytest.mark.parametrize("dash", ["-", "_"])
 def test_dashes_and_underscores(dash: str) -> None:
-    flags = ["--batch_size_per_gpu", "8", "--global_crops_scale", "0.14", "1", "--use_fp16=no", "--local_rank=3"]
+    flags = [
+        "--batch_size_per_gpu",
+        "8",
+        "--global_crops_scale",
+        "0.14",
+        "1",
+        "--use_fp16=no",
+        "--local_rank=3",
+    ]
     arguments = [flag.replace("_", dash) if flag.startswith("--") else flag for flag in flags]
     _, config = parse(["train", *arguments])
     assert (config.batch_size_per_gpu, config.global_crops_scale, config.use_fp16, config.local_rank) == (
@@ -67,7 +75,9 @@ def test_dashes_and_underscores(dash: str) -> None:
 
 
 def test_every_flag_round_trips() -> None:
-    values = dataclasses.asdict(TrainConfig(arch="resnet18", epochs=3, norm_last_layer=False, data_path="x y"))
+    values = dataclasses.asdict(
+        TrainConfig(arch="resnet18", epochs=3, norm_last_layer=False, data_path="x y")
+    )
     arguments = ["train"]
     for name, value in values.items():
         arguments += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
@@ -122,7 +132,9 @@ def test_help_needs_nothing_heavy(command: list[str]) -> None:
         "except SystemExit: pass\n"
         "assert not {'torch', 'numpy', 'PIL', 'rich', 'timm'} & sys.modules.keys(), 'heavy import'"
     )
-    process = subprocess.run([sys.executable, "-c", program, *command, "--help"], capture_output=True, text=True)
+    process = subprocess.run(
+        [sys.executable, "-c", program, *command, "--help"], capture_output=True, text=True
+    )
     assert process.returncode == 0, process.stderr
     assert "usage: fastdino" in process.stdout
 

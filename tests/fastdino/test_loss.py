@@ -21,7 +21,13 @@ def test_three_steps_equal_the_originals(
     arrays = golden("loss")
     settings = golden_meta[f"{case}.s0."]
     loss_module = DINOLoss(
-        settings["out_dim"], settings["local_crops"] + 2, 0.03, 0.07, WARMUP_EPOCHS, EPOCHS, implementation=implementation
+        settings["out_dim"],
+        settings["local_crops"] + 2,
+        0.03,
+        0.07,
+        WARMUP_EPOCHS,
+        EPOCHS,
+        implementation=implementation,
     )
     for step in range(3):
         prefix = f"{case}.s{step}."
@@ -36,7 +42,9 @@ def test_three_steps_equal_the_originals(
         expected = arrays[f"{prefix}grad"]
         torch.testing.assert_close(student.grad, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
         expected = arrays[f"{prefix}center_after"]
-        torch.testing.assert_close(loss_module.center, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+        torch.testing.assert_close(
+            loss_module.center, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item()
+        )
 
 
 def make_loss(out_dim: int = 11, ncrops: int = 4) -> DINOLoss:

@@ -19,7 +19,12 @@ def network() -> MultiCropWrapper:
 def test_backbone_alone_is_recognised_by_its_shapes(network: MultiCropWrapper, tmp_path: Path) -> None:
     torch.save(network.backbone.state_dict(), tmp_path / "backbone.pth")
     backbone = load_backbone(tmp_path / "backbone.pth")
-    assert (backbone.arch, backbone.patch_size, backbone.image_size, backbone.embed_dim) == ("vit_tiny", 8, 32, 192)
+    assert (backbone.arch, backbone.patch_size, backbone.image_size, backbone.embed_dim) == (
+        "vit_tiny",
+        8,
+        32,
+        192,
+    )
     assert torch.equal(backbone.model.pos_embed, network.backbone.pos_embed)
     assert not backbone.model.training
     assert not any(p.requires_grad for p in backbone.model.parameters())

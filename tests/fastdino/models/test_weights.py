@@ -63,7 +63,12 @@ def test_missing_and_meaningless_files_are_named(tmp_path: Path) -> None:
 def test_differences_are_listed_and_nothing_is_loaded() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    state = {"0.weight": torch.zeros(2, 2), "1.weight": torch.zeros(4, 2), "1.bias": torch.zeros(3), "extra": torch.zeros(1)}
+    state = {
+        "0.weight": torch.zeros(2, 2),
+        "1.weight": torch.zeros(4, 2),
+        "1.bias": torch.zeros(3),
+        "extra": torch.zeros(1),
+    }
     with pytest.raises(UserError) as error:
         load_strictly(module, state, "file.pth", "try another")
     message = str(error.value)

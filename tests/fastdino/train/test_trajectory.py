@@ -19,10 +19,15 @@ from fastdino.train.step import Trainee, train_step
 
 def network(s: dict[str, Any]) -> MultiCropWrapper:
     backbone = VisionTransformer(
-        img_size=s["img"], patch_size=s["patch"], embed_dim=s["embed_dim"], depth=s["depth"], num_heads=s["heads"]
+        img_size=s["img"],
+        patch_size=s["patch"],
+        embed_dim=s["embed_dim"],
+        depth=s["depth"],
+        num_heads=s["heads"],
     )
     return MultiCropWrapper(
-        backbone, DINOHead(s["embed_dim"], s["out_dim"], hidden_dim=s["hidden"], bottleneck_dim=s["bottleneck"])
+        backbone,
+        DINOHead(s["embed_dim"], s["out_dim"], hidden_dim=s["hidden"], bottleneck_dim=s["bottleneck"]),
     )
 
 
@@ -30,7 +35,9 @@ def trainee_of(s: dict[str, Any]) -> Trainee:
     student, teacher = network(s), network(s).requires_grad_(False)
     warmup, temp, epochs = s["teacher_temp"]
     loss = DINOLoss(s["out_dim"], s["local_crops"] + 2, warmup, temp, epochs, s["epochs"])
-    return Trainee(student, teacher, loss, build_optimizer("adamw", student), Precision("fp32", torch.device("cpu")))
+    return Trainee(
+        student, teacher, loss, build_optimizer("adamw", student), Precision("fp32", torch.device("cpu"))
+    )
 
 
 def schedules_of(s: dict[str, Any]) -> Schedules:
@@ -74,5 +81,7 @@ def test_losses_and_final_weights(
     assert losses == pytest.approx(settings["losses"], rel=1e-4)
     for name, module in (("student", trainee.student), ("teacher", trainee.teacher)):
         for key, value in module.state_dict().items():
-            torch.testing.assert_close(value, arrays[f"final.{name}.{key}"], rtol=1e-4, atol=1e-4, msg=f"{name} {key}")
+            torch.testing.assert_close(
+                value, arrays[f"final.{name}.{key}"], rtol=1e-4, atol=1e-4, msg=f"{name} {key}"
+            )
     torch.testing.assert_close(trainee.dino_loss.center, arrays["final.center"], rtol=1e-4, atol=1e-4)

@@ -99,7 +99,7 @@ def test_a_folder_gives_a_subfolder_each(tmp_path: Path, capsys: pytest.CaptureF
     ("name", "others", "message"),
     [
         ("text.png", {}, "none of the 1 pictures"),
-        ("missing.png", {}, "no folder"),
+        ("missing.png", {}, "no picture or folder"),
         ("photo.png", {"arch": "resnet18"}, "vit_small"),
         ("photo.png", {"image_size": (8, 8)}, "--image_size"),
         ("photo.png", {"threshold": 1.5}, "--threshold"),
