@@ -96,9 +96,7 @@ def extract_features(
     return Features(torch.cat(parts), labels, torch.tensor(indices), skipped)
 
 
-def pixel_features(
-    source: Source, size: int = 32, *, num_workers: int = 0, console: Console | None = None
-) -> Features:
+def pixel_features(source: Source, size: int = 32, *, num_workers: int = 0, console: Console | None = None) -> Features:
     """The baseline that any training must beat: the same crop, `size` pixels wide, its 3 * size**2 numbers as
     they are.
     """

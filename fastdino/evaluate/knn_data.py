@@ -36,9 +36,7 @@ class KnnData:
 
     def counts(self) -> dict[str, Any]:
         """What the accuracies were measured on, as plain numbers."""
-        labels = (
-            self.train_labels if self.val_labels is None else torch.cat((self.train_labels, self.val_labels))
-        )
+        labels = self.train_labels if self.val_labels is None else torch.cat((self.train_labels, self.val_labels))
         return {
             "train_pictures": len(self.train_labels),
             "val_pictures": len(self.train_labels if self.val_labels is None else self.val_labels),
@@ -81,8 +79,7 @@ def find_sources(data_path: Path) -> list[FolderSource]:
     if train.is_dir() != val.is_dir():
         there, missing = ("train", "val") if train.is_dir() else ("val", "train")
         raise UserError(
-            f"{data_path} has {there}/ but no {missing}/: add it, or give {data_path / there} to measure "
-            "leave-one-out"
+            f"{data_path} has {there}/ but no {missing}/: add it, or give {data_path / there} to measure leave-one-out"
         )
     sources = [FolderSource(train), FolderSource(val)] if train.is_dir() else [FolderSource(data_path)]
     for source in sources:
@@ -103,9 +100,7 @@ def pair_up(sources: list[FolderSource], parts: list[Features]) -> KnnData:
         if unlabelled > 0:
             notes.append(f"{unlabelled} pictures in {source.root} are in no class folder and left out")
     if len(parts) == 1:
-        notes.append(
-            "There is no train/ and val/: every picture is classified by all the others (leave-one-out)"
-        )
+        notes.append("There is no train/ and val/: every picture is classified by all the others (leave-one-out)")
         return KnnData(parts[0].features, parts[0].labels, skipped=skipped, notes=notes)
     train, val = sources
     extra = [name for name in val.classes if name not in train.classes]
@@ -138,9 +133,7 @@ def save_features(data: KnnData, folder: Path) -> None:
             (folder / file).unlink(missing_ok=True)
             continue
         with atomic_path(folder / file) as path:
-            torch.save(
-                torch.nn.functional.normalize(tensor, dim=1) if tensor.is_floating_point() else tensor, path
-            )
+            torch.save(torch.nn.functional.normalize(tensor, dim=1) if tensor.is_floating_point() else tensor, path)
 
 
 def load_features(folder: Path) -> KnnData:

@@ -69,8 +69,7 @@ def vision_transformer(model: nn.Module) -> VisionTransformer:
     if isinstance(model, VisionTransformer):
         return model
     raise UserError(
-        f"{type(model).__name__} has no attention maps: they exist for vit_tiny, vit_small, vit_base and "
-        "vit_large"
+        f"{type(model).__name__} has no attention maps: they exist for vit_tiny, vit_small, vit_base and vit_large"
     )
 
 
@@ -81,13 +80,9 @@ def prepare(picture: Image.Image, image_size: tuple[int, ...], patch: int) -> Im
     """
     if len(image_size) not in (1, 2) or min(image_size) < patch:
         given = " ".join(map(str, image_size))
-        raise UserError(
-            f"--image_size is {given}: give height and width, each at least one patch of {patch} pixels"
-        )
+        raise UserError(f"--image_size is {given}: give height and width, each at least one patch of {patch} pixels")
     resized = transforms.resize(picture, list(image_size))
-    return resized.crop(
-        (0, 0, resized.width - resized.width % patch, resized.height - resized.height % patch)
-    )
+    return resized.crop((0, 0, resized.width - resized.width % patch, resized.height - resized.height % patch))
 
 
 @dataclass(frozen=True)
@@ -163,10 +158,7 @@ def draw_attention(
         picture,
         maps.numpy(),
         [_squares(stretch(values.numpy()), patch) for values in maps],
-        [
-            outline(picture, enlarge(mass_mask(values, threshold).numpy(), patch).astype(bool))
-            for values in maps
-        ],
+        [outline(picture, enlarge(mass_mask(values, threshold).numpy(), patch).astype(bool)) for values in maps],
         _squares(stretch(mean.numpy()), patch),
         overlay(picture, visible),
     )
@@ -203,9 +195,7 @@ def run(config: AttentionConfig) -> list[Path]:
     Returns the paths written. Raises UserError for everything that the user can mend.
     """
     if not 0 < config.threshold <= 1:
-        raise UserError(
-            f"--threshold is {config.threshold}: give a share of the attention above 0 and up to 1"
-        )
+        raise UserError(f"--threshold is {config.threshold}: give a share of the attention above 0 and up to 1")
     if not config.image_path:
         raise UserError("give --image_path: a picture, or a folder of pictures")
     targets = _targets(Path(config.image_path), Path(config.output_dir))

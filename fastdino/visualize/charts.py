@@ -85,9 +85,7 @@ class Chart:
             f'aria-label="{escape(self._spoken())}">{grid}{line}{curves}</svg>'
         )
 
-    def _curve(
-        self, number: int, one: Series, x: Callable[[float], float], y: Callable[[float], float]
-    ) -> str:
+    def _curve(self, number: int, one: Series, x: Callable[[float], float], y: Callable[[float], float]) -> str:
         kind = "curve dense" if len(self.epochs) > DENSE else "curve"
         lines, dots = curve_path(self.epochs, one.values, x, y)
         drawn = f'<path class="{kind} s{number}" d="{lines}"/>' if lines else ""

@@ -47,8 +47,7 @@ def training_charts(log: Log, out_dim: int | None) -> list[Chart]:
         ),
         Chart(
             "Teacher's certainty",
-            "Loss = entropy (how undecided the teacher is) + KL (how far the student is behind). Neither "
-            "may end at 0.",
+            "Loss = entropy (how undecided the teacher is) + KL (how far the student is behind). Neither may end at 0.",
             epochs,
             [series("train_teacher_entropy", "entropy"), series("train_kl", "KL")],
             entropy_line,

@@ -57,9 +57,7 @@ def overlay(picture: Image.Image, values: npt.ArrayLike) -> Image.Image:
     """
     heat = colour_map(values).resize(picture.size, Image.Resampling.BICUBIC)
     weights = Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))
-    strength = (
-        np.asarray(weights.resize(picture.size, Image.Resampling.BICUBIC), dtype=np.float64)[..., None] / 255
-    )
+    strength = np.asarray(weights.resize(picture.size, Image.Resampling.BICUBIC), dtype=np.float64)[..., None] / 255
     base = np.asarray(picture.convert("RGB"), dtype=np.float64)
     grey = base.mean(axis=-1, keepdims=True)
     sunk = 0.45 * (0.6 * grey + 0.4 * base)
@@ -112,9 +110,7 @@ def picture_grid(
             small = fit(picture.convert("RGB"), side)
             sheet.paste(small, (left + (side - small.width) // 2, top + (side - small.height) // 2))
             if labels:
-                draw.text(
-                    (left + side // 2, top + side + line // 2), labels[y][x], "black", font, anchor="mm"
-                )
+                draw.text((left + side // 2, top + side + line // 2), labels[y][x], "black", font, anchor="mm")
     return sheet
 
 

@@ -87,9 +87,8 @@ def render(report: Report, scale: float = 1.0) -> str:
         f"{_verdict(report)}{_tiles(report, log)}"
         f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
         f"{''.join(one.html() for one in body)}</main>"
-        '<footer class="wrap">Written by fastdino. This page is one file: it loads nothing, and can be '
-        "mailed "
-        f"or archived as it is.</footer><script>{SCRIPT}</script></body></html>\n"
+        '<footer class="wrap">Written by fastdino. This page is one file: it loads nothing, '
+        f"and can be mailed or archived as it is.</footer><script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -125,8 +124,7 @@ def _words(sentence: str) -> str:
 
 def _tiles(report: Report, log: Sequence[Mapping[str, Any]]) -> str:
     tiles = [
-        f'<div class="tile"><dt>{escape(name)}</dt>'
-        f"<dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        f'<div class="tile"><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>'
         for name, value, note in sections.key_figures(report.knn, log)
     ]
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
@@ -159,15 +157,9 @@ _ICONS = {
 def _emblem() -> str:
     """Two large and many small crops of a picture that is not there."""
     squares = [(60.0, 50.0, 130), (110.0, 90.0, 130)]
-    squares += [
-        (150 + 46 * math.cos(turn), 142 + 60 * math.sin(turn), 44) for turn in (0.3, 1.1, 1.9, 2.7, 3.5, 4.3)
-    ]
-    squares += [
-        (150 + 120 * math.cos(turn), 142 + 96 * math.sin(turn), 30) for turn in (0.1, 0.9, 2.0, 3.3, 4.4, 5.5)
-    ]
-    drawn = "".join(
-        f'<rect x="{x:.0f}" y="{y:.0f}" width="{side}" height="{side}" rx="7"/>' for x, y, side in squares
-    )
+    squares += [(150 + 46 * math.cos(turn), 142 + 60 * math.sin(turn), 44) for turn in (0.3, 1.1, 1.9, 2.7, 3.5, 4.3)]
+    squares += [(150 + 120 * math.cos(turn), 142 + 96 * math.sin(turn), 30) for turn in (0.1, 0.9, 2.0, 3.3, 4.4, 5.5)]
+    drawn = "".join(f'<rect x="{x:.0f}" y="{y:.0f}" width="{side}" height="{side}" rx="7"/>' for x, y, side in squares)
     return (
         '<svg viewBox="0 0 320 300" aria-hidden="true" fill="#fde72514" stroke="#fff" stroke-opacity=".55" '
         f'stroke-width="1.2">{drawn}</svg>'

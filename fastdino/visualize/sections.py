@@ -56,9 +56,7 @@ def knn_section(knn: Mapping[str, Any] | None) -> Section | None:
         return None
     parts = []
     if measured:
-        rows = "".join(
-            _bar(name, value, own=name == BASELINES["knn_top1"]) for name, value in measured.items()
-        )
+        rows = "".join(_bar(name, value, own=name == BASELINES["knn_top1"]) for name, value in measured.items())
         parts.append(f'<table class="bars"><caption>Right answers</caption><tbody>{rows}</tbody></table>')
     if by_k:
         rows = "".join(
@@ -97,8 +95,7 @@ def neighbour_section(rows: Sequence[NeighbourRow], scale: float) -> Section | N
     for sample, (query, neighbours) in enumerate(rows[:MOST_ROWS], 1):
         pictures = [picture(query, f"Picture {sample}", 144 * scale)]
         pictures += [
-            picture(one, f"Neighbour {rank} of picture {sample}", 144 * scale)
-            for rank, one in enumerate(neighbours, 1)
+            picture(one, f"Neighbour {rank} of picture {sample}", 144 * scale) for rank, one in enumerate(neighbours, 1)
         ]
         columns = f"1.35fr repeat({len(neighbours)},1fr)" if neighbours else "1fr"
         drawn.append(f'<div class="row" style="grid-template-columns:{columns}">{"".join(pictures)}</div>')
@@ -132,9 +129,7 @@ def curve_section(log: Sequence[Mapping[str, Any]], out_dim: int | None) -> Sect
         "One value an epoch, an epoch being one pass over all pictures. Below each chart stand its first "
         "and its last value; point at a curve for those between."
     )
-    return Section(
-        "curves", "How training went", why, f'<div class="charts">{charts}</div>{_number_table(log)}'
-    )
+    return Section("curves", "How training went", why, f'<div class="charts">{charts}</div>{_number_table(log)}')
 
 
 def _number_table(log: Sequence[Mapping[str, Any]]) -> str:
@@ -195,8 +190,7 @@ def settings_section(config: Mapping[str, Any], environment: Mapping[str, Any]) 
 
 def _name_table(title: str, values: Mapping[str, Any]) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{_breakable(name)}</th><td>{_cell(value)}</td></tr>'
-        for name, value in values.items()
+        f'<tr><th scope="row">{_breakable(name)}</th><td>{_cell(value)}</td></tr>' for name, value in values.items()
     )
     return (
         f"<table><caption>{title}</caption>"
@@ -224,16 +218,12 @@ def picture(image: Image.Image, alt: str, side: float) -> str:
     return f'<img src="{data_uri(small)}" alt="{escape(alt)}" width="{small.width}" height="{small.height}">'
 
 
-def key_figures(
-    knn: Mapping[str, Any] | None, log: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, str, str]]:
+def key_figures(knn: Mapping[str, Any] | None, log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """(name, value, note) of the few numbers that everyone asks for first."""
     figures = []
     top1, before = (number(knn or {}, key) for key in ("knn_top1", "knn_top1_random_init"))
     if math.isfinite(top1):
-        note = (
-            f"{top1 - before:+.1f} points over random weights" if math.isfinite(before) else "right answers"
-        )
+        note = f"{top1 - before:+.1f} points over random weights" if math.isfinite(before) else "right answers"
         figures.append(("k-NN accuracy", f"{top1:.1f} %", note))
     if not log:
         return figures

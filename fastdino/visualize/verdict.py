@@ -31,9 +31,7 @@ class Health:
     sentences: list[str]
 
 
-def health_sentences(
-    log: Sequence[Mapping[str, Any]], out_dim: int, knn: Mapping[str, Any] | None = None
-) -> list[str]:
+def health_sentences(log: Sequence[Mapping[str, Any]], out_dim: int, knn: Mapping[str, Any] | None = None) -> list[str]:
     """The honest word on a run: whether it learnt, and what to try if not. See `health`."""
     return health(log, out_dim, knn).sentences
 
@@ -144,8 +142,7 @@ def _unmeasured(log: Sequence[Mapping[str, Any]], out_dim: int) -> list[str]:
     if len(log) == 1:
         return [f"One epoch is finished, with loss {last:.3f} ({uniform}); a trend takes a few more."]
     return [
-        f"The run looks healthy: the loss went from {first:.3f} to {last:.3f} ({uniform}), and no sign of "
-        "collapse.",
+        f"The run looks healthy: the loss went from {first:.3f} to {last:.3f} ({uniform}), and no sign of collapse.",
         "How good the features are only a measurement tells: run fastdino knn on pictures in class folders.",
     ]
 

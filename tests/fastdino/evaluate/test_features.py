@@ -62,9 +62,7 @@ def test_the_transform_is_the_originals() -> None:
 def test_order_labels_and_gaps(batch_size: int, num_workers: int) -> None:
     plain = [Image.new("RGB", (20, 30), (value, value, value)) for value in (0, 50, 100, 150, 200)]
     album = Album([plain[0], None, plain[1], plain[2], None, plain[3], plain[4]], [4, 9, 3, -1, 9, 2, 1])
-    features = extract_features(
-        nn.Flatten(), album, image_size=4, batch_size=batch_size, num_workers=num_workers
-    )
+    features = extract_features(nn.Flatten(), album, image_size=4, batch_size=batch_size, num_workers=num_workers)
     assert features.features.shape == (5, 48)
     assert features.features.dtype == torch.float32
     assert bool((features.features[:, 0].diff() > 0).all())

@@ -103,9 +103,7 @@ def test_one_picture_per_class_needs_the_same_picture() -> None:
 
 def test_features_may_have_any_length() -> None:
     train, val = clusters(60, 5, 7), clusters(30, 5, 8)
-    assert knn_accuracy(train[0] * 2.0**9, train[1], val[0] / 2.0**5, val[1], (3,)) == knn_accuracy(
-        *train, *val, (3,)
-    )
+    assert knn_accuracy(train[0] * 2.0**9, train[1], val[0] / 2.0**5, val[1], (3,)) == knn_accuracy(*train, *val, (3,))
 
 
 def test_neighbours_that_do_not_fit() -> None:
@@ -124,14 +122,10 @@ def test_neighbours_that_do_not_fit() -> None:
         ((3,), 0.07, 1, "at least two"),
     ],
 )
-def test_impossible_requests(
-    nb_knn: tuple[int, ...], temperature: float, pictures: int, message: str
-) -> None:
+def test_impossible_requests(nb_knn: tuple[int, ...], temperature: float, pictures: int, message: str) -> None:
     features = torch.randn(pictures, 3)
     with pytest.raises(UserError, match=message):
-        knn_accuracy(
-            features, torch.zeros(pictures, dtype=torch.int64), nb_knn=nb_knn, temperature=temperature
-        )
+        knn_accuracy(features, torch.zeros(pictures, dtype=torch.int64), nb_knn=nb_knn, temperature=temperature)
 
 
 def paint(path: Path, colour: tuple[int, int, int], seed: int) -> None:
@@ -151,9 +145,7 @@ def paint_classes(root: Path, count: int, names: dict[str, str] | None = None) -
 
 def settings(path: Path, **others: Any) -> KnnConfig:
     # Random convolutions tell plain colours apart, and no weights are needed.
-    return KnnConfig(
-        data_path=str(path), arch="vit_tiny", patch_size=56, num_workers=0, nb_knn=(1, 2), **others
-    )
+    return KnnConfig(data_path=str(path), arch="vit_tiny", patch_size=56, num_workers=0, nb_knn=(1, 2), **others)
 
 
 def test_run_on_train_and_val(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

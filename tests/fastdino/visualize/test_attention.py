@@ -75,9 +75,7 @@ def test_drawn_pictures_belong_together() -> None:
 def test_one_picture_into_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photograph().save(tmp_path / "photo.png")
     paths = attention.run(settings(tmp_path, image_path=str(tmp_path / "photo.png")))
-    heads = [f"attn-head{head}.png" for head in range(3)] + [
-        f"mask_th0.6_head{head}.png" for head in range(3)
-    ]
+    heads = [f"attn-head{head}.png" for head in range(3)] + [f"mask_th0.6_head{head}.png" for head in range(3)]
     expected = {"img.png", "attn-mean.png", "overlay-mean.png", "attention.png", *heads}
     assert {path.relative_to(tmp_path / "maps").as_posix() for path in paths} == expected
     assert Image.open(tmp_path / "maps" / "attn-head2.png").size == (48, 64)

@@ -50,9 +50,7 @@ def test_outline_tints_inside_and_leaves_outside() -> None:
     assert result[10, 20].tolist() == result[20, 29].tolist() == [255, 70, 60]
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"), [((100, 50), (40, 20)), ((20, 30), (20, 30)), ((1000, 1), (40, 1))]
-)
+@pytest.mark.parametrize(("size", "expected"), [((100, 50), (40, 20)), ((20, 30), (20, 30)), ((1000, 1), (40, 1))])
 def test_fit_only_shrinks(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert fit(Image.new("RGB", size), 40).size == expected
 

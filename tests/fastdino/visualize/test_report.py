@@ -174,9 +174,7 @@ def test_hostile_words_stay_words() -> None:
         for words in ("harmless", HOSTILE)
     )
     page = Page(hostile)
-    assert [tag for tag, _ in page.elements if tag != "wbr"] == [
-        tag for tag, _ in Page(plain).elements if tag != "wbr"
-    ]
+    assert [tag for tag, _ in page.elements if tag != "wbr"] == [tag for tag, _ in Page(plain).elements if tag != "wbr"]
     assert "".join(page.text).count(HOSTILE) >= 8
     assert all("onerror" not in attributes for _, attributes in page.elements)
 
