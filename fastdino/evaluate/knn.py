@@ -86,21 +86,15 @@ def knn_accuracy(
             for k in ks:
                 ranks = target_ranks(knn_scores(piece[:, :k], labels[:, :k], classes, temperature), wanted)
                 right[k] += torch.stack(((ranks < 1).sum(), (ranks < min(5, k)).sum()))
-    return {
-        k: (top1 * 100.0 / len(targets), top5 * 100.0 / len(targets)) for k, (top1, top5) in _numbers(right)
-    }
+    return {k: (top1 * 100.0 / len(targets), top5 * 100.0 / len(targets)) for k, (top1, top5) in _numbers(right)}
 
 
 def fitting_neighbours(nb_knn: Sequence[int], pictures: int) -> list[int]:
     """The values of `nb_knn` that are at most `pictures`, ascending; `pictures` itself if there is none."""
     if pictures < 1:
-        raise UserError(
-            "there is no picture to compare with: k-NN takes at least two readable pictures with a class"
-        )
+        raise UserError("there is no picture to compare with: k-NN takes at least two readable pictures with a class")
     if not nb_knn or min(nb_knn) < 1:
-        raise UserError(
-            f"--nb_knn is {' '.join(map(str, nb_knn)) or 'empty'}: give numbers of neighbours from 1 on"
-        )
+        raise UserError(f"--nb_knn is {' '.join(map(str, nb_knn)) or 'empty'}: give numbers of neighbours from 1 on")
     return sorted({k for k in nb_knn if k <= pictures}) or [pictures]
 
 
@@ -111,11 +105,7 @@ def run(config: KnnConfig) -> dict[str, Any]:
     and `skipped`; `output` gets the same as JSON. Raises UserError for everything that the user can mend.
     """
     console = Console()
-    data = (
-        load_features(Path(config.load_features))
-        if config.load_features
-        else measure_features(config, console)
-    )
+    data = load_features(Path(config.load_features)) if config.load_features else measure_features(config, console)
     if config.dump_features:
         with writing_to(config.dump_features, "--dump_features") as folder:
             save_features(data, folder)
@@ -123,13 +113,13 @@ def run(config: KnnConfig) -> dict[str, Any]:
         console.print(note, markup=False, soft_wrap=True)
     report_skipped(console, data.skipped)
     device = "cuda" if config.use_cuda and torch.cuda.is_available() else "cpu"
-    train, val = (
-        None if part is None else part.to(device) for part in (data.train_features, data.val_features)
-    )
-    val_labels = None if data.val_labels is None else data.val_labels.to(device)
-    assert train is not None
     accuracies = knn_accuracy(
-        train, data.train_labels.to(device), val, val_labels, config.nb_knn, temperature=config.temperature
+        data.train_features.to(device),
+        data.train_labels.to(device),
+        None if data.val_features is None else data.val_features.to(device),
+        None if data.val_labels is None else data.val_labels.to(device),
+        config.nb_knn,
+        temperature=config.temperature,
     )
     for k, (top1, top5) in accuracies.items():
         console.print(f"{k}-NN classifier result: Top1: {top1}, Top5: {top5}", markup=False, soft_wrap=True)
@@ -148,9 +138,7 @@ def _notes(config: KnnConfig, data: KnnData) -> list[str]:
     notes = list(data.notes)
     if left_out:
         used = ", ".join(map(str, kept))
-        notes.append(
-            f"{', '.join(left_out)} neighbours are more than the {voters} pictures to vote: using {used}"
-        )
+        notes.append(f"{', '.join(left_out)} neighbours are more than the {voters} pictures to vote: using {used}")
     return notes
 
 

@@ -50,7 +50,5 @@ def unit_length(features: Tensor) -> Tensor:
     """Rows (n, D) divided by their L2 norm. Raises UserError where a number is NaN or infinite."""
     # A NaN compares as smaller than nothing and would be counted as a right answer.
     if not bool(features.isfinite().all()):
-        raise UserError(
-            "the features contain NaN or infinity: the training diverged, use an earlier checkpoint"
-        )
+        raise UserError("the features contain NaN or infinity: the training diverged, use an earlier checkpoint")
     return F.normalize(features, dim=1)
