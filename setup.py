@@ -26,9 +26,7 @@ class BuildNative(build_ext):
 
     def build_extensions(self) -> None:
         if packages := toolchain.missing_packages():
-            self._do_without(
-                f"what it is built with is missing; to have it: apt-get install {' '.join(packages)}"
-            )
+            self._do_without(f"what it is built with is missing; to have it: apt-get install {' '.join(packages)}")
             return
         try:
             import pybind11

@@ -32,12 +32,8 @@ COMMANDS = {
         "run",
         "Train and evaluate on built-in pictures, in minutes on a CPU.",
     ),
-    "train": Command(
-        config.TrainConfig, "fastdino.train.run", "train", "Train a backbone on a folder of pictures."
-    ),
-    "knn": Command(
-        config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by their nearest neighbours."
-    ),
+    "train": Command(config.TrainConfig, "fastdino.train.run", "train", "Train a backbone on a folder of pictures."),
+    "knn": Command(config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by their nearest neighbours."),
     "attention": Command(
         config.AttentionConfig,
         "fastdino.visualize.attention",
@@ -48,7 +44,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0 done, 1 training failed, 2 the user's mistake, 128 + n ended by signal n."""
+    """Run one command. Returns 0 when done, 1 if training failed, 2 for the user's mistake, 128 + n on signal n."""
     command, settings = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         getattr(importlib.import_module(command.module), command.function)(settings)
@@ -93,9 +89,7 @@ def underscored(argument: str) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """One subparser a command, one flag a dataclass field."""
-    parser = _Parser(
-        prog="fastdino", description="Pre-train image backbones on your own pictures, without labels."
-    )
+    parser = _Parser(prog="fastdino", description="Pre-train image backbones on your own pictures, without labels.")
     parser.add_argument("--version", action="version", version=f"fastdino {_version()}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name, command in COMMANDS.items():
@@ -112,12 +106,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
     hints = typing.get_type_hints(settings)
-    groups: dict[str, Any] = {}
+    groups: dict[str, argparse._ArgumentGroup] = {}
     for field in dataclasses.fields(settings):
         title = field.metadata["group"]
-        group = groups.setdefault(title, parser.add_argument_group(title) if title not in groups else None)
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
         choices = field.metadata["choices"]
-        group.add_argument(
+        groups[title].add_argument(
             f"--{field.name}",
             default=field.default,
             help=field.metadata["help"].replace("%", "%%"),

@@ -60,9 +60,7 @@ class TrainConfig:
         "Teacher temperature after its warm-up. Above 0.07 training is mostly unstable.",
         group=TEMPERATURE,
     )
-    warmup_teacher_temp_epochs: int = option(
-        0, "Epochs over which the teacher temperature rises.", group=TEMPERATURE
-    )
+    warmup_teacher_temp_epochs: int = option(0, "Epochs over which the teacher temperature rises.", group=TEMPERATURE)
 
     use_fp16: bool = option(
         True,
@@ -110,9 +108,7 @@ class TrainConfig:
     global_crops_scale: tuple[float, float] = option(
         (0.4, 1.0), "Range of the two large crops' area, as a share of the picture's.", group=CROPS
     )
-    local_crops_number: int = option(
-        8, "Small crops per picture; with 0 use --global_crops_scale 0.14 1.", group=CROPS
-    )
+    local_crops_number: int = option(8, "Small crops per picture; with 0 use --global_crops_scale 0.14 1.", group=CROPS)
     local_crops_scale: tuple[float, float] = option(
         (0.05, 0.4), "Range of the small crops' area, as a share of the picture's.", group=CROPS
     )
@@ -134,9 +130,7 @@ class TrainConfig:
         "Folder for checkpoint.pth, log.txt, config.json and report.html; a run found there goes on.",
         group=OTHER,
     )
-    saveckp_freq: int = option(
-        20, "Keep an extra checkpoint every so many epochs; 0 keeps none.", group=OTHER
-    )
+    saveckp_freq: int = option(20, "Keep an extra checkpoint every so many epochs; 0 keeps none.", group=OTHER)
     seed: int = option(0, "Seed of the weights, the order of the pictures and every crop.", group=OTHER)
     num_workers: int = option(
         10, "Most processes that prepare crops; never more than the machine has cores.", group=OTHER
@@ -164,12 +158,8 @@ class KnnConfig:
 
     pretrained_weights: str = option("", "Checkpoint whose backbone is measured.", group=WEIGHTS)
     arch: str | None = option(None, "Backbone, if the checkpoint does not say.", group=WEIGHTS)
-    patch_size: int | None = option(
-        None, "Patch side in pixels, if the checkpoint does not say.", group=WEIGHTS
-    )
-    checkpoint_key: str = option(
-        "teacher", "Which network of the checkpoint: teacher or student.", group=WEIGHTS
-    )
+    patch_size: int | None = option(None, "Patch side in pixels, if the checkpoint does not say.", group=WEIGHTS)
+    checkpoint_key: str = option("teacher", "Which network of the checkpoint: teacher or student.", group=WEIGHTS)
     data_path: str = option(
         "/path/to/imagenet/",
         "Folder with train/ and val/, each of class folders; or one of class folders, measured leave-one-out.",
@@ -191,16 +181,10 @@ class AttentionConfig:
 
     pretrained_weights: str = option("", "Checkpoint whose backbone is shown (a vit_*).", group=WEIGHTS)
     arch: str | None = option(None, "Backbone, if the checkpoint does not say.", group=WEIGHTS)
-    patch_size: int | None = option(
-        None, "Patch side in pixels, if the checkpoint does not say.", group=WEIGHTS
-    )
-    checkpoint_key: str = option(
-        "teacher", "Which network of the checkpoint: teacher or student.", group=WEIGHTS
-    )
+    patch_size: int | None = option(None, "Patch side in pixels, if the checkpoint does not say.", group=WEIGHTS)
+    checkpoint_key: str = option("teacher", "Which network of the checkpoint: teacher or student.", group=WEIGHTS)
     image_path: str = option("", "Picture, or folder of pictures.", group=OTHER)
-    image_size: tuple[int, ...] = option(
-        (480, 480), "Height and width that pictures are resized to.", group=OTHER
-    )
+    image_size: tuple[int, ...] = option((480, 480), "Height and width that pictures are resized to.", group=OTHER)
     output_dir: str = option(".", "Folder for the maps.", group=OTHER)
     threshold: float = option(0.6, "Share of the attention that the masks keep.", group=OTHER)
 

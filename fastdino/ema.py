@@ -9,9 +9,7 @@ from fastdino.reference import ema as reference_ema
 
 
 @torch.no_grad()
-def update_teacher(
-    teacher: nn.Module, student: nn.Module, momentum: float, implementation: str = "auto"
-) -> None:
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float, implementation: str = "auto") -> None:
     """teacher = momentum * teacher + (1 - momentum) * student, for every parameter; buffers stay.
 
     `auto` is one multi-tensor call, exact at momentum 1; `reference` goes parameter by parameter.

@@ -39,9 +39,7 @@ class DINOLoss(nn.Module):
     ) -> None:
         super().__init__()
         if implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, not {implementation!r}"
-            )
+            raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, not {implementation!r}")
         self.ncrops = ncrops
         self.student_temp = student_temp
         self.center_momentum = center_momentum

@@ -75,9 +75,7 @@ def _jpeg_header_pillow(data: Buffer) -> JpegHeader:
     if not image.tile:  # Pillow forgives a file that ends between two segments, before any scan
         raise ValueError("JPEG ends before its first scan")
     exif = image.info.get("exif", b"")[len(_EXIF_PREFIX) :]
-    return JpegHeader(
-        *image.size, len(image.getbands()), bool(image.info.get("progressive")), _exif_orientation(exif)
-    )
+    return JpegHeader(*image.size, len(image.getbands()), bool(image.info.get("progressive")), _exif_orientation(exif))
 
 
 def _exif_orientation(tiff: bytes) -> int:

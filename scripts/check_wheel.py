@@ -20,9 +20,7 @@ def main(wheel: str) -> None:
     """Exits with a list of what is missing or too much."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    extension = {
-        name for name in names if name.startswith("fastdino/_native.") and name.endswith((".so", ".pyd"))
-    }
+    extension = {name for name in names if name.startswith("fastdino/_native.") and name.endswith((".so", ".pyd"))}
     problems = [f"missing: {name}" for name in sorted(expected_files() - names)]
     problems += [f"does not belong: {name}" for name in sorted(names - expected_files() - extension)]
     if len(extension) != 1:

@@ -99,9 +99,7 @@ def _jpeg_candidates() -> Iterator[Flags]:
         pass
     try:
         answers = [
-            subprocess.run(
-                ["pkg-config", option, "libjpeg"], capture_output=True, text=True, check=True
-            ).stdout
+            subprocess.run(["pkg-config", option, "libjpeg"], capture_output=True, text=True, check=True).stdout
             for option in ("--cflags", "--libs")
         ]
         yield Flags(*map(shlex.split, answers))

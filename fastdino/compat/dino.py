@@ -143,9 +143,7 @@ def restart_from_checkpoint(
             state = content[name]
             if not any(key.startswith("module.") for key in target.state_dict()):
                 state = strip_prefix(state, "module.")
-            load_strictly(
-                target, state, f"{name} in {ckp_path}", "build the networks that the run was started with"
-            )
+            load_strictly(target, state, f"{name} in {ckp_path}", "build the networks that the run was started with")
         else:
             target.load_state_dict(content[name])
     for name in run_variables or {}:

@@ -11,9 +11,7 @@ from fastdino.reference import augment
 IMPLEMENTATIONS = ("reference",)
 
 
-def apply_plan(
-    image_bytes: bytes, plan: list[CropPlan], implementation: str = "reference"
-) -> list[torch.Tensor]:
+def apply_plan(image_bytes: bytes, plan: list[CropPlan], implementation: str = "reference") -> list[torch.Tensor]:
     """Decode a picture and cut the planned crops out of it: one (3, size, size) uint8 tensor a crop.
 
     "reference" is Pillow and torchvision, step by step. Raises `UnreadableImage` for bytes that are no

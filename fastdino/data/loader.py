@@ -153,8 +153,7 @@ class MultiCropLoader:
             at_most = count // self.world_size
             remedy = f"use a batch size of at most {at_most} or " if at_most else ""
             raise UserError(
-                f"{count} pictures are fewer than one batch of {needed}{processes}: "
-                f"{remedy}give more pictures."
+                f"{count} pictures are fewer than one batch of {needed}{processes}: {remedy}give more pictures."
             )
 
     def _start(self) -> Iterator[Chunk]:
@@ -201,8 +200,7 @@ class MultiCropLoader:
                 )
             parts.append((chunk.crops, chunk.labels))
         crops = [
-            torch.from_numpy(np.concatenate(pieces))
-            for pieces in zip(*(crops for crops, _ in parts), strict=True)
+            torch.from_numpy(np.concatenate(pieces)) for pieces in zip(*(crops for crops, _ in parts), strict=True)
         ]
         labels = torch.from_numpy(np.concatenate([labels for _, labels in parts]))
         return ([normalize(crop) for crop in crops] if self.output == "float32" else crops), labels

@@ -79,9 +79,7 @@ class CropRecipe:
         for name in ("global_crops_scale", "local_crops_scale"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:
-                raise UserError(
-                    f"{name} is {low} {high}: give two shares of the area with 0 < low <= high <= 1."
-                )
+                raise UserError(f"{name} is {low} {high}: give two shares of the area with 0 < low <= high <= 1.")
         for name in ("global_size", "local_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give a crop size of at least 1 pixel.")

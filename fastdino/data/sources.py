@@ -165,9 +165,7 @@ def _list(
                     _sort_in(entry, listing, others)
     except OSError as error:
         if not parts:
-            raise UserError(
-                f"The folder {root} cannot be read ({error.strerror}): check its permissions."
-            ) from error
+            raise UserError(f"The folder {root} cannot be read ({error.strerror}): check its permissions.") from error
         # lost+found, or a folder that vanished: nothing that should keep the rest from training.
         _log.warning("folder %s left out: %s", folder, error.strerror)
     listing.linked_folders.sort(key=_natural)
@@ -194,9 +192,7 @@ def _check(root: Path) -> None:
         if not root.is_dir():
             raise UserError(f"{root} is a file: give the folder that holds the pictures.")
     except OSError as error:
-        raise UserError(
-            f"The folder {root} cannot be read ({error.strerror}): check its permissions."
-        ) from error
+        raise UserError(f"The folder {root} cannot be read ({error.strerror}): check its permissions.") from error
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

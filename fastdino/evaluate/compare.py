@@ -68,9 +68,7 @@ def compare(
         return comparison
     by_k = _accuracies(learnt)
     before = _accuracies(features_of(untrained, "Features before training"))
-    pixels = _accuracies(
-        [pixel_features(source, num_workers=num_workers, console=console) for source in sources]
-    )
+    pixels = _accuracies([pixel_features(source, num_workers=num_workers, console=console) for source in sources])
     k = max(by_k)
     answered = learnt[-1].labelled()
     numbers = {
@@ -80,9 +78,7 @@ def compare(
         "knn_top1_pixels": pixels[k][0],
         "chance": 100.0 * answered.labels.bincount().max().item() / len(answered.labels),
         "by_k": by_k,
-        "explanation": _explanation(
-            k, len(answered.labels), len(gallery.classes), leave_one_out=queries is None
-        ),
+        "explanation": _explanation(k, len(answered.labels), len(gallery.classes), leave_one_out=queries is None),
     }
     return Comparison(comparison.gallery, comparison.queries, numbers)
 

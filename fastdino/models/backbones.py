@@ -79,9 +79,7 @@ def embedding_width(backbone: nn.Module, sizes: list[int], arch: str, in_chans: 
             ) from error
         output = output[0] if isinstance(output, tuple) else output
         if output.ndim != 2:
-            raise UserError(
-                f"{arch} does not return one feature vector per picture: choose another architecture"
-            )
+            raise UserError(f"{arch} does not return one feature vector per picture: choose another architecture")
         width = output.shape[1]
     backbone.train(was_training)
     return width
@@ -108,8 +106,9 @@ def _torchvision_backbone(name: str) -> nn.Module:
 def _timm_backbone(name: str, image_size: int, drop_path_rate: float, in_chans: int) -> nn.Module:
     options: dict[str, Any] = {"pretrained": False, "num_classes": 0, "in_chans": in_chans}
     # Position embeddings of a fixed size would refuse the local crops.
-    flexible = {"img_size": image_size, "dynamic_img_size": True}
-    for extra in ({"drop_path_rate": drop_path_rate, **flexible}, {"drop_path_rate": drop_path_rate}, {}):
+    flexible: dict[str, Any] = {"img_size": image_size, "dynamic_img_size": True}
+    stochastic_depth: dict[str, Any] = {"drop_path_rate": drop_path_rate}
+    for extra in (stochastic_depth | flexible, stochastic_depth, {}):
         try:
             return timm.create_model(name, **options, **extra)
         except TypeError as error:

@@ -23,7 +23,7 @@ class MultiCropWrapper(nn.Module):
         self.head = head
 
     def features(self, crops: Tensor | list[Tensor]) -> Tensor:
-        """Crops, each (B, channels, size, size) -> features (crops * B, C), crop-major: every image's first crop first."""
+        """Crops, each (B, channels, size, size) -> features (crops * B, C), every image's first crop first."""
         if isinstance(crops, Tensor):
             crops = [crops]
         outputs = []

@@ -74,15 +74,12 @@ def backbone_state(content: Mapping[str, Any], checkpoint_key: str, source: str)
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(
-            f"{source} has no weights under {checkpoint_key!r}: give --checkpoint_key, one of {', '.join(map(str, content))}"
+            f"{source} has no weights under {checkpoint_key!r}: "
+            f"give --checkpoint_key, one of {', '.join(map(str, content))}"
         )
     tensors = strip_prefix(tensors, "module.")
     if any(key.startswith("backbone.") for key in tensors):
-        return {
-            key.removeprefix("backbone."): value
-            for key, value in tensors.items()
-            if key.startswith("backbone.")
-        }
+        return {key.removeprefix("backbone."): value for key, value in tensors.items() if key.startswith("backbone.")}
     # A backbone saved by itself may still carry the classifier it was trained with.
     return {key: value for key, value in tensors.items() if not key.startswith(("head.", "fc."))}
 

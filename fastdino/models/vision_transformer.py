@@ -185,9 +185,10 @@ class VisionTransformer(nn.Module):
     def get_last_selfattention(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> attention weights of the last block (B, h, N, N)."""
         tokens = self.prepare_tokens(x)
-        *first, last = self.blocks
-        for block in first:
+        for block in self.blocks[:-1]:
             tokens = block(tokens)
+        last = self.blocks[-1]
+        assert isinstance(last, Block)
         return last.attention_weights(tokens)
 
     def get_intermediate_layers(self, x: Tensor, n: int = 1) -> list[Tensor]:

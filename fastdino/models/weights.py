@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from fastdino.errors import UserError
 
-# What facebookresearch/dino leaves beside the tensors: its parsed arguments, and numpy's float64 as learning rate, under
-# the names that numpy 1 and 2 give the same function.
+# What facebookresearch/dino leaves beside the tensors: its parsed arguments, and numpy's float64 as learning rate,
+# under the names that numpy 1 and 2 give the same function.
 _SCALAR = np.float64(0).__reduce__()[0]
-HARMLESS = [
+HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
     type(np.dtype(np.float64)),
@@ -99,6 +99,4 @@ def _some(keys: list[str]) -> str:
 
 
 def _damaged(path: Path) -> str:
-    return (
-        f"{path} cannot be read as weights (damaged, cut short, or of another format): use another checkpoint"
-    )
+    return f"{path} cannot be read as weights (damaged, cut short, or of another format): use another checkpoint"

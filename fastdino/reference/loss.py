@@ -26,7 +26,5 @@ def dino_loss(
     """
     log_p = (student_logits / student_temp).log_softmax(dim=-1).chunk(ncrops)
     q = ((teacher_logits.detach() - center) / teacher_temp).softmax(dim=-1).chunk(2)
-    terms = [
-        -(q[i] * log_p[v]).sum(dim=-1).mean() for i in range(len(q)) for v in range(len(log_p)) if v != i
-    ]
+    terms = [-(q[i] * log_p[v]).sum(dim=-1).mean() for i in range(len(q)) for v in range(len(log_p)) if v != i]
     return torch.stack(terms).mean()

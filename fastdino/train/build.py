@@ -49,9 +49,7 @@ def _network(config: TrainConfig, drop_path_rate: float, norm_last_layer: bool) 
     )
     sizes = [config.global_size, config.local_size] if config.local_crops_number else [config.global_size]
     width = embedding_width(backbone, sizes, config.arch)
-    head = DINOHead(
-        width, config.out_dim, config.use_bn_in_head, norm_last_layer, hidden_dim=config.head_hidden_dim
-    )
+    head = DINOHead(width, config.out_dim, config.use_bn_in_head, norm_last_layer, hidden_dim=config.head_hidden_dim)
     return MultiCropWrapper(backbone, head)
 
 

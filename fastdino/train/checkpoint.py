@@ -27,9 +27,7 @@ def save_checkpoint(path: Path, trainee: Trainee, epoch: int, args: Mapping[str,
     """
     content = {
         "student": add_prefix(trainee.student.state_dict(), "module."),
-        "teacher": add_prefix(
-            trainee.teacher.state_dict(), "module." if has_batchnorms(trainee.teacher) else ""
-        ),
+        "teacher": add_prefix(trainee.teacher.state_dict(), "module." if has_batchnorms(trainee.teacher) else ""),
         "optimizer": trainee.optimizer.state_dict(),
         "epoch": epoch,
         "args": dict(args),
@@ -54,9 +52,7 @@ def load_checkpoint(path: Path, trainee: Trainee) -> int:
         raise UserError(f"{path} is no training checkpoint (it lacks {', '.join(missing)}): {REMEDY}")
     networks = (("student", trainee.student), ("teacher", trainee.teacher), ("dino_loss", trainee.dino_loss))
     states = {name: strip_prefix(content[name], "module.") for name, _ in networks}
-    previous = {
-        name: {key: value.clone() for key, value in module.state_dict().items()} for name, module in networks
-    }
+    previous = {name: {key: value.clone() for key, value in module.state_dict().items()} for name, module in networks}
     try:
         for name, module in networks:
             load_strictly(module, states[name], f"{name} in {path}", REMEDY)
@@ -72,13 +68,9 @@ def load_checkpoint(path: Path, trainee: Trainee) -> int:
 
 def _load_optimizer(state: Mapping[str, Any], trainee: Trainee, path: Path) -> None:
     """torch checks how many parameters each group has, but neither their shapes nor which optimiser they belong to."""
-    misfit = UserError(
-        f"the optimizer in {path} is not this run's (--optimizer, --norm_last_layer): {REMEDY}"
-    )
+    misfit = UserError(f"the optimizer in {path} is not this run's (--optimizer, --norm_last_layer): {REMEDY}")
     groups = trainee.optimizer.param_groups
-    if [len(group["params"]) for group in state["param_groups"]] != [
-        len(group["params"]) for group in groups
-    ]:
+    if [len(group["params"]) for group in state["param_groups"]] != [len(group["params"]) for group in groups]:
         raise misfit
     expected_names = {"AdamW": "exp_avg", "SGD": "momentum_buffer", "LARS": "mu"}
     moment = expected_names[type(trainee.optimizer).__name__]

@@ -26,9 +26,7 @@ class TrainingProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(
-            "", total=total_steps, completed=done_steps, epoch=0, epochs=epochs, status=""
-        )
+        self._task = self._bar.add_task("", total=total_steps, completed=done_steps, epoch=0, epochs=epochs, status="")
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()

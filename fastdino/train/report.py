@@ -127,9 +127,7 @@ def environment(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "system": platform.platform(),
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores",
         "threads": str(torch.get_num_threads()),
         "native extension": "yes" if native.available() else native.why_not(),
     }

@@ -27,7 +27,7 @@ from fastdino.train.checkpoint import load_checkpoint, save_checkpoint
 from fastdino.train.guards import explained_failures, stop_on_sigterm
 from fastdino.train.log import RunLog
 from fastdino.train.progress import TrainingProgress
-from fastdino.train.step import StepMetrics, Trainee, train_step
+from fastdino.train.step import StepMetrics, train_step
 from fastdino.train.validate import validated
 
 # Reading a figure from a GPU waits for it; this often is enough for a person.
@@ -107,9 +107,7 @@ class Run:
         self.trainee = build_trainee(config, self.device)
         self.schedules: Schedules = build_schedules(config, steps_per_epoch)
         self.start_epoch = load_checkpoint(self.checkpoint, self.trainee) if self.checkpoint.exists() else 0
-        write_atomically(
-            self.output_dir / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-        )
+        write_atomically(self.output_dir / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
         self.log = RunLog(self.output_dir, self.start_epoch, self.start_epoch * steps_per_epoch)
 
     def go(self) -> None:
@@ -159,9 +157,7 @@ class Run:
             seed_step(self.config.seed, step)
             values = self.schedules.at(step)
             readings.append(
-                train_step(
-                    self.trainee, batches, values, self.config.clip_grad, self.config.freeze_last_layer
-                )
+                train_step(self.trainee, batches, values, self.config.clip_grad, self.config.freeze_last_layer)
             )
             progress.advance(epoch)
             if self.device.type == "cpu" or step % STEPS_BETWEEN_READINGS == 0:
@@ -217,8 +213,8 @@ class Run:
         going_on = f", going on after epoch {self.start_epoch}" if self.start_epoch else ""
         self.console.print(
             f"{config.arch} ({parameters:.1f} M parameters) on {len(self.loader.source):,} pictures, {device}, "
-            f"{self.trainee.precision.name}, {self.schedules.steps_per_epoch} steps of {config.batch_size} pictures an epoch"
-            f"{going_on}",
+            f"{self.trainee.precision.name}, {self.schedules.steps_per_epoch} steps of {config.batch_size} pictures "
+            f"an epoch{going_on}",
             highlight=False,
             soft_wrap=True,
         )

@@ -80,18 +80,14 @@ def _check_values(config: TrainConfig) -> None:
     for field in dataclasses.fields(config):
         choices = field.metadata["choices"]
         if choices and getattr(config, field.name) not in choices:
-            raise UserError(
-                f"--{field.name} must be one of {', '.join(choices)}, not {getattr(config, field.name)!r}"
-            )
+            raise UserError(f"--{field.name} must be one of {', '.join(choices)}, not {getattr(config, field.name)!r}")
 
 
 def _check_crops(config: TrainConfig) -> None:
     for name in ("global_crops_scale", "local_crops_scale"):
         low, high = getattr(config, name)
         if not 0 < low <= high <= 1:
-            raise UserError(
-                f"--{name} must be two shares of the picture with 0 < low <= high <= 1, not {low} {high}"
-            )
+            raise UserError(f"--{name} must be two shares of the picture with 0 < low <= high <= 1, not {low} {high}")
     if min(config.color_jitter) < 0 or config.color_jitter[3] > 0.5:
         raise UserError("--color_jitter takes four strengths, none negative and the hue's at most 0.5")
     if canonical_arch(config.arch) not in VISION_TRANSFORMERS:
@@ -103,9 +99,7 @@ def _check_crops(config: TrainConfig) -> None:
         if size % config.patch_size:
             below = size // config.patch_size * config.patch_size
             near = f"{below} or {below + config.patch_size}" if below else f"{config.patch_size}"
-            raise UserError(
-                f"--{name} {size} is not a multiple of --patch_size {config.patch_size}: take {near}"
-            )
+            raise UserError(f"--{name} {size} is not a multiple of --patch_size {config.patch_size}: take {near}")
 
 
 def _fitted_warmups(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
@@ -114,13 +108,14 @@ def _fitted_warmups(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
         # The original's default is a tenth of its epochs.
         shortened = min(max(1, config.epochs // 10), config.epochs - 1)
         notes.append(
-            f"--warmup_epochs {config.warmup_epochs} is longer than the {config.epochs} epochs: shortened to {shortened}"
+            f"--warmup_epochs {config.warmup_epochs} is longer than the {config.epochs} epochs: "
+            f"shortened to {shortened}"
         )
         config = dataclasses.replace(config, warmup_epochs=shortened)
     if config.warmup_teacher_temp_epochs > config.epochs:
         notes.append(
-            f"--warmup_teacher_temp_epochs {config.warmup_teacher_temp_epochs} is longer than the {config.epochs} epochs: "
-            f"shortened to {config.epochs}"
+            f"--warmup_teacher_temp_epochs {config.warmup_teacher_temp_epochs} is longer than the {config.epochs} "
+            f"epochs: shortened to {config.epochs}"
         )
         config = dataclasses.replace(config, warmup_teacher_temp_epochs=config.epochs)
     return config, notes

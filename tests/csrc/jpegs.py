@@ -34,9 +34,7 @@ def orientation_block(
     """
     header = {"<": b"II*\0", ">": b"MM\0*"}[byte_order] + struct.pack(byte_order + "I", 8 + padding)
     entries = [struct.pack(byte_order + "HHII", 0x0100 + i, 4, 1, 1) for i in range(others)]
-    value = struct.pack(
-        byte_order + ("HH" if kind == 3 else "I"), *([orientation, 0] if kind == 3 else [orientation])
-    )
+    value = struct.pack(byte_order + ("HH" if kind == 3 else "I"), *([orientation, 0] if kind == 3 else [orientation]))
     entries.append(struct.pack(byte_order + "HHI", 0x0112, kind, count) + value)
     directory = struct.pack(byte_order + "H", len(entries)) + b"".join(entries) + bytes(4)
     return header + bytes(padding) + directory

@@ -44,12 +44,8 @@ def test_reads_what_pillow_wrote(read: Reader, size: tuple[int, int], mode: str,
 @pytest.mark.parametrize("byte_order", "<>")
 @pytest.mark.parametrize("kind", [3, 4])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_reads_the_orientation_that_pillow_reads(
-    read: Reader, orientation: int, kind: int, byte_order: str
-) -> None:
-    data = jpegs.encode(
-        "RGB", (8, 4), exif=jpegs.orientation_block(orientation, byte_order, kind=kind, others=2)
-    )
+def test_reads_the_orientation_that_pillow_reads(read: Reader, orientation: int, kind: int, byte_order: str) -> None:
+    data = jpegs.encode("RGB", (8, 4), exif=jpegs.orientation_block(orientation, byte_order, kind=kind, others=2))
     with Image.open(BytesIO(data)) as image:
         assert image.getexif()[0x0112] == orientation
     assert read(data).orientation == orientation
@@ -90,9 +86,7 @@ def test_finds_exif_among_other_app1_segments_and_across_two(read: Reader) -> No
 
 
 @every_reader
-@pytest.mark.parametrize(
-    "data", [b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\n", bytes(100)]
-)
+@pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\n", bytes(100)])
 def test_refuses_what_is_no_jpeg(read: Reader, data: bytes) -> None:
     with pytest.raises(ValueError):
         read(data)
@@ -157,9 +151,7 @@ def test_native_and_python_agree_on_damaged_directories(
 ) -> None:
     block = bytearray(jpegs.orientation_block(orientation, byte_order, kind=kind, others=others))
     for _ in range(data.draw(st.integers(0, 3))):
-        block[data.draw(st.integers(4, len(block) - 1))] = data.draw(
-            st.sampled_from([0, 1, 3, 4, 6, 18, 255])
-        )
+        block[data.draw(st.integers(4, len(block) - 1))] = data.draw(st.sampled_from([0, 1, 3, 4, 6, 18, 255]))
     block = block[: data.draw(st.integers(8, len(block)))]
     jpeg = jpegs.with_app1(jpegs.encode("L", (1, 1)), b"Exif\0\0" + bytes(block))
     assert native.jpeg_header(jpeg).orientation == native._exif_orientation(bytes(block))

@@ -75,9 +75,7 @@ def test_dashes_and_underscores(dash: str) -> None:
 
 
 def test_every_flag_round_trips() -> None:
-    values = dataclasses.asdict(
-        TrainConfig(arch="resnet18", epochs=3, norm_last_layer=False, data_path="x y")
-    )
+    values = dataclasses.asdict(TrainConfig(arch="resnet18", epochs=3, norm_last_layer=False, data_path="x y"))
     arguments = ["train"]
     for name, value in values.items():
         arguments += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
@@ -132,9 +130,7 @@ def test_help_needs_nothing_heavy(command: list[str]) -> None:
         "except SystemExit: pass\n"
         "assert not {'torch', 'numpy', 'PIL', 'rich', 'timm'} & sys.modules.keys(), 'heavy import'"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", program, *command, "--help"], capture_output=True, text=True
-    )
+    process = subprocess.run([sys.executable, "-c", program, *command, "--help"], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert "usage: fastdino" in process.stdout
 

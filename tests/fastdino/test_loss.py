@@ -42,9 +42,7 @@ def test_three_steps_equal_the_originals(
         expected = arrays[f"{prefix}grad"]
         torch.testing.assert_close(student.grad, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
         expected = arrays[f"{prefix}center_after"]
-        torch.testing.assert_close(
-            loss_module.center, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item()
-        )
+        torch.testing.assert_close(loss_module.center, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
 
 
 def make_loss(out_dim: int = 11, ncrops: int = 4) -> DINOLoss:

@@ -36,9 +36,7 @@ def test_vit_small_has_55_and_102_tensors() -> None:
     assert [len(group["params"]) for group in get_params_groups(network)] == [55, 102]
 
 
-def test_lars_equals_the_originals(
-    golden: Callable[[str], dict[str, Tensor]], golden_meta: dict[str, Any]
-) -> None:
+def test_lars_equals_the_originals(golden: Callable[[str], dict[str, Tensor]], golden_meta: dict[str, Any]) -> None:
     arrays, settings = golden("lars"), golden_meta["lars"]
     parameters = [nn.Parameter(arrays[f"p{i}.before"].clone()) for i in range(2)]
     groups = [

@@ -28,7 +28,5 @@ def test_warm_up_longer_than_the_training_is_refused() -> None:
         teacher_temperatures(0.04, 0.07, 3, 2)
 
 
-def test_teacher_temperature_is_constant_within_an_epoch_and_reaches_its_value_in_the_last_of_the_warm_up() -> (
-    None
-):
+def test_teacher_temperature_is_constant_within_an_epoch_and_reaches_its_value_in_the_last_of_the_warm_up() -> None:
     np.testing.assert_allclose(teacher_temperatures(0.04, 0.07, 4, 6), [0.04, 0.05, 0.06, 0.07, 0.07, 0.07])

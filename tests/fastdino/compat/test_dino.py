@@ -16,9 +16,7 @@ from fastdino.errors import UserError
 
 def golden_network(settings: dict[str, Any]) -> dino.MultiCropWrapper:
     backbone = dino.VisionTransformer(img_size=[32], patch_size=8, embed_dim=48, depth=2, num_heads=3)
-    head = dino.DINOHead(
-        48, settings["out_dim"], hidden_dim=settings["hidden"], bottleneck_dim=settings["bottleneck"]
-    )
+    head = dino.DINOHead(48, settings["out_dim"], hidden_dim=settings["hidden"], bottleneck_dim=settings["bottleneck"])
     return dino.MultiCropWrapper(backbone, head)
 
 
@@ -30,8 +28,8 @@ SIGNATURES = {
     "LARS": "params, lr, weight_decay, momentum, eta, weight_decay_filter, lars_adaptation_filter",
     "MultiCropWrapper": "backbone, head",
     "DINOHead": "in_dim, out_dim, use_bn, norm_last_layer, nlayers, hidden_dim, bottleneck_dim",
-    "DINOLoss": "out_dim, ncrops, warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs, nepochs, student_temp, "
-    "center_momentum",
+    "DINOLoss": "out_dim, ncrops, warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs, nepochs, "
+    "student_temp, center_momentum",
     "DataAugmentationDINO": "global_crops_scale, local_crops_scale, local_crops_number",
     "vit_tiny": "patch_size",
     "vit_small": "patch_size",
@@ -47,9 +45,7 @@ def test_the_originals_arguments_come_first(name: str) -> None:
     assert list(inspect.signature(getattr(dino, name)).parameters)[: len(expected)] == expected
 
 
-def test_pretrained_weights_load_from_a_full_checkpoint(
-    golden_checkpoint: Path, golden_meta: dict[str, Any]
-) -> None:
+def test_pretrained_weights_load_from_a_full_checkpoint(golden_checkpoint: Path, golden_meta: dict[str, Any]) -> None:
     network = golden_network(golden_meta["trajectory"])
     before = network.backbone.cls_token.clone()
     dino.load_pretrained_weights(network.backbone, str(golden_checkpoint), "teacher", "vit", 8)
@@ -81,9 +77,7 @@ def test_restart_restores_everything(golden_checkpoint: Path, golden_meta: dict[
     assert len(optimizer.state) == 37
     assert loss.center.abs().max() > 0
     content = dino.load_checkpoint(golden_checkpoint)
-    assert torch.equal(
-        student.head.last_layer.weight_v, content["student"]["module.head.last_layer.weight_v"]
-    )
+    assert torch.equal(student.head.last_layer.weight_v, content["student"]["module.head.last_layer.weight_v"])
 
 
 def test_restart_without_a_file_changes_nothing(tmp_path: Path) -> None:

@@ -89,9 +89,7 @@ def test_batches_are_the_references_crops_in_the_epochs_order(folder: Path, make
     for number, (crops, _) in enumerate(loader):
         for slot, index in enumerate(order[np.arange(8 * number, 8 * number + 8)]):
             image = read_image(folder / f"{index}.png")
-            plan = crop_plan(
-                5, 3, int(index), *image.size, global_size=16, local_size=8, local_crops_number=2
-            )
+            plan = crop_plan(5, 3, int(index), *image.size, global_size=16, local_size=8, local_crops_number=2)
             for crop, expected in zip(crops, apply_plan(image, plan), strict=True):
                 np.testing.assert_array_equal(crop[slot].numpy(), expected.transpose(2, 0, 1))
 
@@ -259,9 +257,7 @@ def test_waiting_is_measured(folder: Path, make: MakeLoader) -> None:
     assert all(np.diff(waited) > 0)
 
 
-def test_nothing_travels_through_shared_memory(
-    folder: Path, make: MakeLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_travels_through_shared_memory(folder: Path, make: MakeLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(tensor: torch.Tensor) -> None:
         # An exception would be lost in the queue's thread; a dead worker is an error in the parent.
         os._exit(1)

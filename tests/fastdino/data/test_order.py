@@ -95,9 +95,7 @@ def test_positions_and_indices_are_uncorrelated() -> None:
 
 def test_seed_and_epoch_change_the_order() -> None:
     positions = np.arange(1000)
-    orders = {
-        tuple(EpochOrder(s, e, 1000)[positions]) for s, e in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (0, 2)]
-    }
+    orders = {tuple(EpochOrder(s, e, 1000)[positions]) for s, e in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (0, 2)]}
     assert len(orders) == 6
     np.testing.assert_array_equal(EpochOrder(5, 6, 1000)[positions], EpochOrder(5, 6, 1000)[positions])
     np.testing.assert_array_equal(EpochOrder(-1, 0, 9)[[4]], EpochOrder(_WORD, 0, 9)[[4]])

@@ -83,10 +83,7 @@ def test_fallback_is_torchvisions_central_box() -> None:
 def test_jitter_factors_are_distributed_as_torchvisions(plans: list[list[CropPlan]]) -> None:
     torch.manual_seed(0)
     jitter = transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)
-    drawn = [
-        jitter.get_params(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
-        for _ in range(6000)
-    ]
+    drawn = [jitter.get_params(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) for _ in range(6000)]
     ours = [dict(crop.jitter) for plan in plans for crop in plan[:4] if crop.jitter]
     for place, name in enumerate(("brightness", "contrast", "saturation", "hue"), start=1):
         theirs = [draw[place] for draw in drawn]

@@ -164,11 +164,7 @@ def test_reason_is_one_line_without_the_path(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(UnreadableImage) as caught:
             read_image(path)
-        assert (
-            name not in str(caught.value)
-            and "\n" not in str(caught.value)
-            and "BytesIO" not in str(caught.value)
-        )
+        assert name not in str(caught.value) and "\n" not in str(caught.value) and "BytesIO" not in str(caught.value)
 
 
 @pytest.mark.parametrize("missing", [True, False])

@@ -35,9 +35,7 @@ def test_flat_folder_in_natural_order(tmp_path: Path) -> None:
 
 def test_labels_are_the_top_level_folders(tmp_path: Path) -> None:
     source = FolderSource(
-        _touch(
-            tmp_path, "c10/a.png", "c2/deep/er/b.png", "c2/a.png", "top.png", "empty/notes.txt", ".git/x.png"
-        )
+        _touch(tmp_path, "c10/a.png", "c2/deep/er/b.png", "c2/a.png", "top.png", "empty/notes.txt", ".git/x.png")
     )
     assert source.classes == ["c2", "c10"]
     assert {source.name(i): source.label(i) for i in range(len(source))} == {
@@ -127,17 +125,13 @@ def test_vanished_picture_is_an_os_error(tmp_path: Path) -> None:
         (lambda root: _touch(root, "a.nef"), r"found only 1 \.nef\."),
     ],
 )
-def test_unusable_folders_end_in_one_sentence(
-    tmp_path: Path, make: Callable[[Path], Path], words: str
-) -> None:
+def test_unusable_folders_end_in_one_sentence(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
         FolderSource(make(tmp_path))
     assert "\n" not in str(caught.value)
 
 
-def test_unreadable_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unreadable_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     _touch(tmp_path, "1.png", "lost+found/2.png")
     scandir, forbidden = os.scandir, tmp_path / "lost+found"
 

@@ -17,9 +17,7 @@ def assert_equal_at_scale(actual: Tensor, expected: Tensor) -> None:
 def test_output_and_gradients_equal_the_originals(golden: Callable[[str], dict[str, Tensor]]) -> None:
     arrays = golden("head")
     head = DINOHead(48, 300, hidden_dim=64, bottleneck_dim=32)
-    head.load_state_dict(
-        {k.removeprefix("weights."): v for k, v in arrays.items() if k.startswith("weights.")}
-    )
+    head.load_state_dict({k.removeprefix("weights."): v for k, v in arrays.items() if k.startswith("weights.")})
     x = arrays["input"].requires_grad_()
     output = head(x)
     assert_equal_at_scale(output, arrays["output"])

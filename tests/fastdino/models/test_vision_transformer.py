@@ -21,21 +21,15 @@ def weights(golden: Callable[[str], dict[str, Tensor]]) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def model(weights: dict[str, Tensor]) -> VisionTransformer:
     model = VisionTransformer(img_size=[32], patch_size=8, embed_dim=48, depth=2, num_heads=3, qkv_bias=True)
-    model.load_state_dict(
-        {k.removeprefix("weights."): v for k, v in weights.items() if k.startswith("weights.")}
-    )
+    model.load_state_dict({k.removeprefix("weights."): v for k, v in weights.items() if k.startswith("weights.")})
     return model.eval()
 
 
 @pytest.mark.parametrize("resolution", ["native", "local", "wide"])
-def test_outputs_equal_the_originals(
-    model: VisionTransformer, weights: dict[str, Tensor], resolution: str
-) -> None:
+def test_outputs_equal_the_originals(model: VisionTransformer, weights: dict[str, Tensor], resolution: str) -> None:
     x = weights[f"{resolution}.input"]
     torch.testing.assert_close(model(x), weights[f"{resolution}.cls"], **TOLERANCE)
-    torch.testing.assert_close(
-        model.get_last_selfattention(x), weights[f"{resolution}.last_attention"], **TOLERANCE
-    )
+    torch.testing.assert_close(model.get_last_selfattention(x), weights[f"{resolution}.last_attention"], **TOLERANCE)
     layers = model.get_intermediate_layers(x, n=2)
     for index, layer in enumerate(layers):
         torch.testing.assert_close(layer, weights[f"{resolution}.layer{index}"], **TOLERANCE)
@@ -79,9 +73,7 @@ def test_initialisation() -> None:
             # Standard error of a standard deviation over n draws: 0.02 / sqrt(2 n); five of them.
             assert abs(parameter.std().item() - 0.02) < 5 * 0.02 / (2 * parameter.numel()) ** 0.5
         else:
-            assert torch.equal(
-                parameter, torch.full_like(parameter, float("norm" in name and "weight" in name))
-            )
+            assert torch.equal(parameter, torch.full_like(parameter, float("norm" in name and "weight" in name)))
 
 
 def test_drop_path_keeps_the_mean_and_drops_whole_samples() -> None:
@@ -103,7 +95,5 @@ def test_stochastic_depth_grows_linearly() -> None:
 
 
 def test_classifier_and_channels() -> None:
-    model = VisionTransformer(
-        img_size=16, patch_size=8, in_chans=5, num_classes=7, embed_dim=16, depth=1, num_heads=2
-    )
+    model = VisionTransformer(img_size=16, patch_size=8, in_chans=5, num_classes=7, embed_dim=16, depth=1, num_heads=2)
     assert model(torch.zeros(2, 5, 16, 16)).shape == (2, 7)

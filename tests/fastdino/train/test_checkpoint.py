@@ -21,9 +21,7 @@ from fastdino.train.step import StepValues, Trainee, train_step
 CPU = torch.device("cpu")
 
 
-def make_trainee(
-    seed: int = 0, optimizer: str = "adamw", norm_last_layer: bool = True, width: int = 48
-) -> Trainee:
+def make_trainee(seed: int = 0, optimizer: str = "adamw", norm_last_layer: bool = True, width: int = 48) -> Trainee:
     """The shapes of the golden checkpoint."""
     torch.manual_seed(seed)
 
@@ -67,9 +65,7 @@ def test_the_originals_checkpoint_goes_on(golden_checkpoint: Path) -> None:
     trainee = make_trainee()
     assert load_checkpoint(golden_checkpoint, trainee) == 3
     content = read_weights(golden_checkpoint)
-    assert torch.equal(
-        trainee.student.head.last_layer.weight_v, content["student"]["module.head.last_layer.weight_v"]
-    )
+    assert torch.equal(trainee.student.head.last_layer.weight_v, content["student"]["module.head.last_layer.weight_v"])
     assert torch.equal(trainee.dino_loss.center, content["dino_loss"]["center"])
     first = trainee.optimizer.state[trainee.student.backbone.cls_token]
     assert torch.equal(first["exp_avg"], content["optimizer"]["state"][0]["exp_avg"])
@@ -92,10 +88,7 @@ def test_ours_has_the_originals_keys_shapes_and_numbering(golden_checkpoint: Pat
         g["params"] for g in theirs["optimizer"]["param_groups"]
     ]
     moments = [
-        {
-            index: (state.keys(), state["exp_avg"].shape)
-            for index, state in content["optimizer"]["state"].items()
-        }
+        {index: (state.keys(), state["exp_avg"].shape) for index, state in content["optimizer"]["state"].items()}
         for content in (ours, theirs)
     ]
     assert moments[0] == moments[1]
@@ -129,9 +122,7 @@ def test_teacher_with_batchnorm_carries_the_prefix_of_the_originals(tmp_path: Pa
         ({"norm_last_layer": False}, "optimizer in .* is not this run's"),
     ],
 )
-def test_what_does_not_fit_is_listed_and_nothing_changes(
-    tmp_path: Path, other: dict[str, Any], sentence: str
-) -> None:
+def test_what_does_not_fit_is_listed_and_nothing_changes(tmp_path: Path, other: dict[str, Any], sentence: str) -> None:
     trainee = make_trainee()
     step(trainee, 0)
     save_checkpoint(tmp_path / "checkpoint.pth", trainee, 1, {})

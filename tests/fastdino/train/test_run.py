@@ -86,10 +86,7 @@ def test_leaves_the_promised_files(finished: Path, picture_folder: Path) -> None
     assert [line["epoch"] for line in lines] == [0, 1]
     assert all(line.keys() == LOG_KEYS for line in lines)
     saved = json.loads((finished / "config.json").read_text())
-    assert (
-        run_module.validated(TrainConfig(**saved))[0]
-        == run_module.validated(config(picture_folder, finished))[0]
-    )
+    assert run_module.validated(TrainConfig(**saved))[0] == run_module.validated(config(picture_folder, finished))[0]
     assert list((finished / "tensorboard").glob("events.*"))
     assert torch.load(finished / "checkpoint.pth")["epoch"] == 2
 
@@ -144,19 +141,13 @@ def test_killed_between_log_and_checkpoint_leaves_no_double_lines(
     assert_same_weights(finished, tmp_path / "copy")
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
-)
-def test_goes_on_after_signals(
-    picture_folder: Path, tmp_path: Path, number: signal.Signals, code: int
-) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_goes_on_after_signals(picture_folder: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
     settings = config(picture_folder, tmp_path, epochs=500, num_workers=1)
     arguments = ["train"]
     for name, value in dataclasses.asdict(settings).items():
         arguments += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fastdino", *arguments], stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-m", "fastdino", *arguments], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoint.pth").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -174,9 +165,7 @@ def test_goes_on_after_signals(
 
 
 def test_accumulated_batches_make_one_step(picture_folder: Path, tmp_path: Path) -> None:
-    together = config(
-        picture_folder, tmp_path / "together", batch_size_per_gpu=4, drop_path_rate=0.0, epochs=1
-    )
+    together = config(picture_folder, tmp_path / "together", batch_size_per_gpu=4, drop_path_rate=0.0, epochs=1)
     apart = dataclasses.replace(
         together, batch_size_per_gpu=2, accumulation_steps=2, output_dir=str(tmp_path / "apart")
     )
@@ -265,10 +254,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
 ) -> None:
     with pytest.raises(TrainingFailed, match=r"the loss became (nan|inf) at step"):
         train(config(picture_folder, tmp_path, lr=1e38, clip_grad=0.0, weight_decay=0.0))
-    assert (
-        main(["train", "--data_path", str(picture_folder), "--output_dir", str(tmp_path), "--lr", "1e38"])
-        != 0
-    )
+    assert main(["train", "--data_path", str(picture_folder), "--output_dir", str(tmp_path), "--lr", "1e38"]) != 0
 
 
 def test_a_finished_run_is_left_as_it_is(finished: Path, picture_folder: Path) -> None:

@@ -35,9 +35,7 @@ def trainee_of(s: dict[str, Any]) -> Trainee:
     student, teacher = network(s), network(s).requires_grad_(False)
     warmup, temp, epochs = s["teacher_temp"]
     loss = DINOLoss(s["out_dim"], s["local_crops"] + 2, warmup, temp, epochs, s["epochs"])
-    return Trainee(
-        student, teacher, loss, build_optimizer("adamw", student), Precision("fp32", torch.device("cpu"))
-    )
+    return Trainee(student, teacher, loss, build_optimizer("adamw", student), Precision("fp32", torch.device("cpu")))
 
 
 def schedules_of(s: dict[str, Any]) -> Schedules:
@@ -45,8 +43,8 @@ def schedules_of(s: dict[str, Any]) -> Schedules:
     lr, lr_end, warmup = s["lr"]
     return Schedules(
         cosine_scheduler(lr, lr_end, s["epochs"], steps, warmup),
-        cosine_scheduler(*s["wd"], s["epochs"], steps),
-        cosine_scheduler(*s["momentum"], s["epochs"], steps),
+        cosine_scheduler(s["wd"][0], s["wd"][1], s["epochs"], steps),
+        cosine_scheduler(s["momentum"][0], s["momentum"][1], s["epochs"], steps),
         steps,
     )
 
@@ -81,7 +79,5 @@ def test_losses_and_final_weights(
     assert losses == pytest.approx(settings["losses"], rel=1e-4)
     for name, module in (("student", trainee.student), ("teacher", trainee.teacher)):
         for key, value in module.state_dict().items():
-            torch.testing.assert_close(
-                value, arrays[f"final.{name}.{key}"], rtol=1e-4, atol=1e-4, msg=f"{name} {key}"
-            )
+            torch.testing.assert_close(value, arrays[f"final.{name}.{key}"], rtol=1e-4, atol=1e-4, msg=f"{name} {key}")
     torch.testing.assert_close(trainee.dino_loss.center, arrays["final.center"], rtol=1e-4, atol=1e-4)

@@ -63,6 +63,6 @@ def test_temperature_warm_up_is_shortened_with_a_note() -> None:
 
 
 def test_lists_as_json_brings_them() -> None:
-    config, _ = validated(TrainConfig(global_crops_scale=[0.4, 1], lr=1))  # type: ignore[arg-type]
+    config, _ = validated(TrainConfig(global_crops_scale=[0.4, 1], lr=1))
     assert config.global_crops_scale == (0.4, 1.0)
     assert isinstance(config.lr, float)
