@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from fastdino.cores import usable_cores
 from fastdino.data.normalize import normalize
 from fastdino.data.order import EpochOrder
 from fastdino.data.plan import CropRecipe
@@ -83,7 +84,7 @@ class MultiCropLoader:
         self.source = FolderSource(data_path) if isinstance(data_path, (str, os.PathLike)) else data_path
         self.batch_size = batch_size
         self.seed = seed
-        self.num_threads = _usable_cores() if num_threads is None else num_threads
+        self.num_threads = usable_cores() if num_threads is None else num_threads
         self.output = output
         self.rank = rank
         self.world_size = world_size
@@ -212,11 +213,6 @@ class MultiCropLoader:
 def _close_loaders() -> None:
     for loader in list(_loaders):
         loader.close()
-
-
-def _usable_cores() -> int:
-    # Containers and batch systems pin processes to fewer cores than the machine has; macOS has no such call.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Tasks:

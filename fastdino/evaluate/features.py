@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
+from fastdino.cores import usable_cores
 from fastdino.data.normalize import normalize
 from fastdino.data.reading import UnreadableImage, read_image, reason_of
 from fastdino.data.sources import Source
@@ -126,7 +126,7 @@ class Batch(NamedTuple):
 def load_pictures(source: Source, size: int, batch_size: int, num_workers: int) -> Iterator[Batch]:
     """Batches of `batch_size` pictures in the source's order, the last one smaller."""
     keys = [range(start, min(start + batch_size, len(source))) for start in range(0, len(source), batch_size)]
-    workers = min(num_workers, os.cpu_count() or 1)
+    workers = min(num_workers, usable_cores())
     loader: DataLoader[Batch] = DataLoader(
         _Batches(source, size),  # type: ignore[arg-type]  # a mapping from keys to items is all that it needs
         batch_size=None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from torch import nn
 import fastdino
 from fastdino import native
 from fastdino.config import TrainConfig
+from fastdino.cores import usable_cores
 from fastdino.data.plan import CropRecipe, crop_plan
 from fastdino.data.reading import UnreadableImage, read_image
 from fastdino.data.sources import Source, Subset
@@ -109,12 +109,12 @@ def sample_crops(source: Source, recipe: CropRecipe, seed: int) -> list[list[Ima
 def attention_pictures(
     model: nn.Module, pictures: Sequence[tuple[str, Image.Image]], config: TrainConfig, device: torch.device
 ) -> list[tuple[str, Image.Image]]:
-    """A captioned sheet of attention maps a picture; none for architectures without a CLS token."""
+    """A captioned poster of attention maps a picture; none for architectures without a CLS token."""
     if not isinstance(model, VisionTransformer):
         return []
     side = max(config.global_size, ATTENTION_PATCHES * config.patch_size)
     return [
-        (name, draw_attention(model, picture, image_size=(side, side), device=device).sheet())
+        (name, draw_attention(model, picture, image_size=(side, side), device=device).poster())
         for name, picture in pictures
     ]
 
@@ -127,7 +127,7 @@ def environment(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "system": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {usable_cores()} cores",
         "threads": str(torch.get_num_threads()),
         "native extension": "yes" if native.available() else native.why_not(),
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -18,6 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from fastdino.config import TrainConfig
+from fastdino.cores import usable_cores
 from fastdino.data.loader import MultiCropLoader
 from fastdino.data.normalize import normalize
 from fastdino.errors import TrainingFailed, UserError
@@ -89,7 +89,7 @@ class Run:
             config.data_path,
             config.batch_size_per_gpu,
             seed=config.seed,
-            num_threads=min(config.num_workers, available_cores()),
+            num_threads=min(config.num_workers, usable_cores()),
             global_crops_scale=config.global_crops_scale,
             local_crops_scale=config.local_crops_scale,
             local_crops_number=config.local_crops_number,
@@ -206,9 +206,7 @@ class Run:
         config = self.config
         parameters = sum(p.numel() for p in self.trainee.student.backbone.parameters()) / 1e6
         device = (
-            torch.cuda.get_device_name(self.device)
-            if self.device.type == "cuda"
-            else f"CPU ({available_cores()} cores)"
+            torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"CPU ({usable_cores()} cores)"
         )
         going_on = f", going on after epoch {self.start_epoch}" if self.start_epoch else ""
         self.console.print(
@@ -234,8 +232,3 @@ def finite(loss: Tensor, step: int) -> float:
         f"the loss became {value} at step {step}: the last checkpoint is from before that; lower --lr or --clip_grad, "
         f"or try --precision fp32"
     )
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
