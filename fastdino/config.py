@@ -24,7 +24,8 @@ class TrainConfig:
 
     arch: str = option(
         "vit_small",
-        "Backbone: vit_tiny, vit_small, vit_base, vit_large, or any torchvision or timm model by name.",
+        "Backbone: vit_tiny, vit_small, vit_base, vit_large, resnet_small (for small pictures), or any torchvision or "
+        "timm model by name.",
         group=MODEL,
     )
     patch_size: int = option(

@@ -13,6 +13,7 @@ from torch import nn
 
 from fastdino.errors import UserError
 from fastdino.models import vision_transformer
+from fastdino.models.small_resnet import SmallResNet
 
 VISION_TRANSFORMERS: dict[str, Callable[..., vision_transformer.VisionTransformer]] = {
     "vit_tiny": vision_transformer.vit_tiny,
@@ -22,14 +23,18 @@ VISION_TRANSFORMERS: dict[str, Callable[..., vision_transformer.VisionTransforme
 }
 
 
+SMALL_RESNET = "resnet_small"
+OWN_ARCHITECTURES = (*VISION_TRANSFORMERS, SMALL_RESNET)
+
+
 def build_backbone(
     arch: str, *, patch_size: int = 16, image_size: int = 224, drop_path_rate: float = 0.0, in_chans: int = 3
 ) -> nn.Module:
     """A randomly initialised backbone: pictures (B, in_chans, H, W) -> features (B, D).
 
     Args:
-        arch: `vit_*` of fastdino (`deit_tiny` and `deit_small` are the original's older names for them), a torchvision
-            classification model, `xcit_*` as in facebookresearch/xcit, or any timm model.
+        arch: `vit_*` (`deit_tiny` and `deit_small` are the original's older names) or `resnet_small` of fastdino, a
+            torchvision classification model, `xcit_*` as in facebookresearch/xcit, or any timm model.
         patch_size: used by our vision transformers alone; others have it in their name.
         image_size: side of the global crops, for which position embeddings are stored.
 
@@ -40,6 +45,8 @@ def build_backbone(
         return VISION_TRANSFORMERS[name](
             patch_size=patch_size, img_size=image_size, drop_path_rate=drop_path_rate, in_chans=in_chans
         )
+    if name == SMALL_RESNET:
+        return SmallResNet(in_chans)
     if name in torchvision.models.list_models(module=torchvision.models):
         return _torchvision_backbone(name)
     return _timm_backbone(name, image_size, drop_path_rate, in_chans)
@@ -49,12 +56,12 @@ def canonical_arch(arch: str) -> str:
     """The name under which `arch` is built. Raises UserError for an unknown one."""
     name = arch.replace("deit_", "vit_") if arch in ("deit_tiny", "deit_small") else arch
     torchvision_names = torchvision.models.list_models(module=torchvision.models)
-    if name in VISION_TRANSFORMERS or name in torchvision_names or timm.is_model(name):
+    if name in OWN_ARCHITECTURES or name in torchvision_names or timm.is_model(name):
         return name
     # facebookresearch/xcit's hub leaves the training resolution out of its names.
     if timm.is_model(f"{name}_224"):
         return f"{name}_224"
-    known = [*VISION_TRANSFORMERS, *torchvision_names, *timm.list_models()]
+    known = [*OWN_ARCHITECTURES, *torchvision_names, *timm.list_models()]
     near = difflib.get_close_matches(arch, known, n=3, cutoff=0.5)
     suggestion = f"did you mean {' or '.join(near)}?" if near else "try vit_small or resnet50"
     raise UserError(f"there is no architecture called {arch!r}: {suggestion}")

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastdino.config import TrainConfig
+    from fastdino.data.sources import Source
     from fastdino.train.run import TrainResult
 
 
 class _CallablePackage(ModuleType):
-    def __call__(self, config: TrainConfig) -> TrainResult:
+    def __call__(self, config: TrainConfig, *, held_out: Source | None = None) -> TrainResult:
         from fastdino.train.run import train
 
-        return train(config)
+        return train(config, held_out=held_out)
 
 
 sys.modules[__name__].__class__ = _CallablePackage

@@ -20,6 +20,7 @@ from fastdino.config import TrainConfig
 from fastdino.cores import usable_cores
 from fastdino.data.loader import MultiCropLoader
 from fastdino.data.normalize import normalize
+from fastdino.data.sources import Source
 from fastdino.errors import TrainingFailed, UserError
 from fastdino.files import write_atomically
 from fastdino.train.build import Schedules, build_schedules, build_trainee
@@ -36,18 +37,25 @@ STEPS_BETWEEN_READINGS = 10
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """What a run leaves behind; `log` has one dict an epoch, as in log.txt."""
+    """What a run leaves behind.
+
+    `log` has one dict an epoch, as in log.txt; `knn` the accuracies in the report, None where there are no classes;
+    `skipped` the unreadable pictures' names and reasons.
+    """
 
     output_dir: Path
     checkpoint: Path
     report: Path
     log: list[dict[str, Any]]
+    knn: dict[str, Any] | None
     skipped: dict[str, str]
     seconds: float
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(config: TrainConfig, *, held_out: Source | None = None) -> TrainResult:
     """Train a student and its teacher on the pictures in `config.data_path`, going on from `config.output_dir`.
+
+    The report measures the result on `held_out` pictures, without them on a sample of those that trained.
 
     Raises UserError for settings or pictures that cannot work, TrainingFailed when the loss stops being a number, and
     KeyboardInterrupt on SIGINT and SIGTERM; whatever happens, the files in `output_dir` are whole.
@@ -65,14 +73,9 @@ def train(config: TrainConfig) -> TrainResult:
             run.go()
         finally:
             run.close()
-        report = run.write_report()
+        report, knn = run.write_report(held_out)
     return TrainResult(
-        output_dir,
-        run.checkpoint,
-        report,
-        run.log.lines,
-        dict(run.loader.skipped),
-        time.monotonic() - started,
+        output_dir, run.checkpoint, report, run.log.lines, knn, dict(run.loader.skipped), time.monotonic() - started
     )
 
 
@@ -131,12 +134,12 @@ class Run:
         self.loader.close()
         self.log.close()
 
-    def write_report(self) -> Path:
-        """Write report.html from the logs, the pictures and the final teacher."""
+    def write_report(self, held_out: Source | None) -> tuple[Path, dict[str, Any] | None]:
+        """Write report.html from the logs, the pictures and the final teacher; returns its path and k-NN figures."""
         # Imported here: drawing needs modules that training does not.
         from fastdino.train.report import write_run_report
 
-        path, _ = write_run_report(
+        path, comparison = write_run_report(
             self.config,
             self.loader.source,
             self.loader.recipe,
@@ -144,8 +147,9 @@ class Run:
             self.log.lines,
             self.device,
             self.console,
+            held_out=held_out,
         )
-        return path
+        return path, comparison.numbers
 
     def _epoch(self, epoch: int, progress: TrainingProgress) -> dict[str, Any]:
         self.loader.set_epoch(epoch)

@@ -13,6 +13,7 @@ from fastdino.models.backbones import build_backbone, canonical_arch, embedding_
         ("vit_tiny", 192),
         ("deit_tiny", 192),
         ("resnet18", 512),
+        ("resnet_small", 128),
         ("mobilenet_v3_small", 1024),
         ("convnext_atto", 320),
         ("resnet10t", 512),

@@ -206,7 +206,7 @@ def test_only_unreadable_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"batch_size_per_gpu": 13}, "batch_size"),
+        ({"batch_size_per_gpu": 13}, "12 pictures are fewer than one batch of 13"),
         ({"accumulation_steps": 4}, "--accumulation_steps"),
         ({"arch": "vit_b_16"}, "cannot take crops"),
     ],

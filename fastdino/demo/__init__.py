@@ -1,0 +1,1 @@
+"""`fastdino demo`: a whole run on pictures that come with the packages."""

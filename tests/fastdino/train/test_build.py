@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastdino import TrainConfig
+from fastdino.train.build import build_schedules, build_trainee
+
+CPU = torch.device("cpu")
+
+
+def small(**changes: object) -> TrainConfig:
+    return TrainConfig(
+        arch="vit_tiny", patch_size=8, global_size=16, local_size=8, out_dim=32, head_hidden_dim=16, **changes
+    )
+
+
+def test_student_and_teacher_start_equal_and_only_the_student_learns() -> None:
+    trainee = build_trainee(small(norm_last_layer=False), CPU)
+    student, teacher = trainee.student.state_dict(), trainee.teacher.state_dict()
+    assert student.keys() == teacher.keys()
+    assert all(torch.equal(student[key], teacher[key]) for key in student)
+    assert not any(parameter.requires_grad for parameter in trainee.teacher.parameters())
+    assert trainee.student.head.last_layer.weight_g.requires_grad
+
+
+def test_stochastic_depth_is_the_students_alone() -> None:
+    trainee = build_trainee(small(drop_path_rate=0.2), CPU)
+    assert trainee.student.backbone.blocks[-1].drop_path.rate == pytest.approx(0.2)
+    assert trainee.teacher.backbone.blocks[-1].drop_path.rate == 0
+
+
+def test_the_seed_decides_the_weights() -> None:
+    first, same, other = (build_trainee(small(seed=seed), CPU).student.backbone.cls_token for seed in (0, 0, 1))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_learning_rate_scales_with_the_pictures_of_a_step() -> None:
+    config = small(batch_size_per_gpu=64, accumulation_steps=2, epochs=20)
+    schedules = build_schedules(config, steps_per_epoch=5)
+    assert max(schedules.lr) == pytest.approx(config.lr * 128 / 256)
+    assert len(schedules.lr) == len(schedules.momentum) == 100
+    first, last = schedules.at(0), schedules.at(99)
+    assert first == (0, 0.0, config.weight_decay, config.momentum_teacher)
+    assert last.epoch == 19
+    # The cosine's value one step before its end: 1 - cos(pi / n) of half the range.
+    assert last.momentum == pytest.approx(1, abs=1e-4)
+    assert all(type(value) in (int, float) for value in last)

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fastdino.train.log import RunLog, read_log
+
+
+def test_lines_of_epochs_that_are_trained_again_are_replaced(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0, 0)
+    for epoch in range(3):
+        log.epoch({"epoch": epoch, "train_loss": 1.0})
+    log.close()
+    resumed = RunLog(tmp_path, 1, 10)
+    resumed.epoch({"epoch": 1, "train_loss": 2.0})
+    resumed.close()
+    assert read_log(tmp_path / "log.txt") == [{"epoch": 0, "train_loss": 1.0}, {"epoch": 1, "train_loss": 2.0}]
+
+
+def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text(json.dumps({"epoch": 0}) + '\n{"epoch": 1, "train_l')
+    assert read_log(path) == [{"epoch": 0}]
+    assert read_log(tmp_path / "none.txt") == []
