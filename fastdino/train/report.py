@@ -47,7 +47,6 @@ def write_run_report(
     console: Console,
     *,
     held_out: Source | None = None,
-    title: str | None = None,
 ) -> tuple[Path, Comparison]:
     """Measure `teacher` (a backbone), draw what it learned, and write report.html into `config.output_dir`.
 
@@ -71,7 +70,8 @@ def write_run_report(
     write_report(
         path,
         Report(
-            title=title or f"DINO on {Path(config.data_path).resolve().name}",
+            # Many folders are called train; the one above tells which.
+            title=f"DINO on {'/'.join(Path(config.data_path).resolve().parts[-2:])}",
             config=dataclasses.asdict(config),
             environment=environment(device),
             log=log,

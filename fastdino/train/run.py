@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from fastdino import native
 from fastdino.config import TrainConfig
 from fastdino.cores import usable_cores
 from fastdino.data.loader import MultiCropLoader
@@ -208,6 +209,8 @@ class Run:
 
     def _announce(self) -> None:
         config = self.config
+        if not native.available():
+            self.console.print(f"[yellow]note:[/] {native.why_not()}", highlight=False, soft_wrap=True)
         parameters = sum(p.numel() for p in self.trainee.student.backbone.parameters()) / 1e6
         device = (
             torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"CPU ({usable_cores()} cores)"
