@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
 from typing import Any
 
@@ -42,6 +43,9 @@ def validated(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
 
     Raises UserError for a value that cannot work.
     """
+    # Each would train by itself and overwrite the others' files.
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("fastdino trains in one process: start it without torchrun, on one GPU or a CPU")
     config = _with_declared_types(config)
     _check_values(config)
     _check_crops(config)

@@ -41,6 +41,12 @@ def test_values_that_cannot_work(changes: dict[str, Any], sentence: str) -> None
     assert sentence in str(error.value)
 
 
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="one process"):
+        validated(TrainConfig())
+
+
 def test_local_size_does_not_matter_without_local_crops() -> None:
     validated(TrainConfig(local_size=100, local_crops_number=0))
 
