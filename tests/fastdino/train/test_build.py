@@ -42,7 +42,7 @@ def test_learning_rate_scales_with_the_pictures_of_a_step() -> None:
     assert max(schedules.lr) == pytest.approx(config.lr * 128 / 256)
     assert len(schedules.lr) == len(schedules.momentum) == 100
     first, last = schedules.at(0), schedules.at(99)
-    assert first == (0, 0.0, config.weight_decay, config.momentum_teacher)
+    assert first == pytest.approx((0, 0.0, config.weight_decay, config.momentum_teacher), rel=1e-12)
     assert last.epoch == 19
     # The cosine's value one step before its end: 1 - cos(pi / n) of half the range.
     assert last.momentum == pytest.approx(1, abs=1e-4)

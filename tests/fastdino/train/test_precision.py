@@ -43,6 +43,10 @@ def test_float16_scales_the_loss_and_skips_overflowed_steps() -> None:
     precision.unscale_(optimizer)
     assert model.weight.grad is not None
     torch.testing.assert_close(model.weight.grad, torch.ones(1, 1))
+    precision.step(optimizer)
+    assert not torch.equal(model.weight, before)
+
+    before = model.weight.detach().clone()
     optimizer.zero_grad()
     precision.scale(model(torch.full((1, 1), torch.inf)).sum()).backward()
     precision.unscale_(optimizer)
@@ -50,7 +54,8 @@ def test_float16_scales_the_loss_and_skips_overflowed_steps() -> None:
     assert torch.equal(model.weight, before)
     state = precision.state_dict()
     assert state is not None
-    assert state["scale"] < scale
+    # An overflow halves the scale.
+    assert state["scale"] == scale / 2
     other = Precision("fp16", CPU)
     other.load_state_dict(state)
     assert other.state_dict() == state
