@@ -32,8 +32,10 @@ COMMANDS = {
         "run",
         "Train and evaluate on built-in pictures, in minutes on a CPU.",
     ),
-    "train": Command(config.TrainConfig, "fastdino.train.run", "train", "Train a backbone on a folder of pictures."),
-    "knn": Command(config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by their nearest neighbours."),
+    "train": Command(
+        config.TrainConfig, "fastdino.train.run", "run_command", "Train a backbone on a folder of pictures."
+    ),
+    "knn": Command(config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by nearest neighbours."),
     "attention": Command(
         config.AttentionConfig,
         "fastdino.visualize.attention",

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -21,7 +21,7 @@ from fastdino.cores import usable_cores
 from fastdino.data.plan import CropRecipe, crop_plan
 from fastdino.data.reading import UnreadableImage, read_image
 from fastdino.data.sources import Source, Subset
-from fastdino.evaluate.compare import Comparison, compare
+from fastdino.evaluate.compare import compare
 from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.reference.augment import apply_plan
 from fastdino.train.build import build_trainee
@@ -37,6 +37,14 @@ PICTURES_SHOWN = 4
 ATTENTION_PATCHES = 24
 
 
+class RunReport(NamedTuple):
+    """The page, its k-NN figures (None without classes) and its verdict, the most important sentence first."""
+
+    path: Path
+    knn: dict[str, Any] | None
+    verdict: list[str]
+
+
 def write_run_report(
     config: TrainConfig,
     source: Source,
@@ -47,11 +55,10 @@ def write_run_report(
     console: Console,
     *,
     held_out: Source | None = None,
-) -> tuple[Path, Comparison]:
+) -> RunReport:
     """Measure `teacher` (a backbone), draw what it learned, and write report.html into `config.output_dir`.
 
-    Without `held_out` pictures a sample of the training pictures is measured leave-one-out. Returns the page's path and
-    the measurement.
+    Without `held_out` pictures a sample of the training pictures is measured leave-one-out.
     """
     sample = source if held_out is not None else Subset(source, evenly_spread(len(source), PICTURES_MEASURED))
     comparison = compare(
@@ -83,7 +90,7 @@ def write_run_report(
             tone=judgement.tone,
         ),
     )
-    return path, comparison
+    return RunReport(path, comparison.numbers, judgement.sentences)
 
 
 def shown_pictures(source: Source, wanted: int = PICTURES_SHOWN) -> list[tuple[str, Image.Image]]:

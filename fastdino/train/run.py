@@ -29,6 +29,7 @@ from fastdino.train.checkpoint import load_checkpoint, save_checkpoint
 from fastdino.train.guards import explained_failures, stop_on_sigterm
 from fastdino.train.log import RunLog
 from fastdino.train.progress import TrainingProgress
+from fastdino.train.report import RunReport, write_run_report
 from fastdino.train.step import StepMetrics, train_step
 from fastdino.train.validate import validated
 
@@ -41,7 +42,7 @@ class TrainResult:
     """What a run leaves behind.
 
     `log` has one dict an epoch, as in log.txt; `knn` the accuracies in the report, None where there are no classes;
-    `skipped` the unreadable pictures' names and reasons.
+    `verdict` its sentences on whether it worked; `skipped` the unreadable pictures' names and reasons.
     """
 
     output_dir: Path
@@ -49,6 +50,7 @@ class TrainResult:
     report: Path
     log: list[dict[str, Any]]
     knn: dict[str, Any] | None
+    verdict: list[str]
     skipped: dict[str, str]
     seconds: float
 
@@ -74,10 +76,28 @@ def train(config: TrainConfig, *, held_out: Source | None = None) -> TrainResult
             run.go()
         finally:
             run.close()
-        report, knn = run.write_report(held_out)
+        report = run.write_report(held_out)
     return TrainResult(
-        output_dir, run.checkpoint, report, run.log.lines, knn, dict(run.loader.skipped), time.monotonic() - started
+        output_dir,
+        run.checkpoint,
+        report.path,
+        run.log.lines,
+        report.knn,
+        report.verdict,
+        dict(run.loader.skipped),
+        time.monotonic() - started,
     )
+
+
+def run_command(config: TrainConfig) -> None:
+    """The command `fastdino train`: train, then say whether it worked and where to look."""
+    result = train(config)
+    console = Console()
+    for sentence in (*result.verdict, f"Pictures and curves: {result.report}"):
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    if result.skipped:
+        listing = result.output_dir / "skipped.txt"
+        console.print(f"{len(result.skipped)} pictures could not be read: {listing}", highlight=False, soft_wrap=True)
 
 
 class Run:
@@ -135,12 +155,9 @@ class Run:
         self.loader.close()
         self.log.close()
 
-    def write_report(self, held_out: Source | None) -> tuple[Path, dict[str, Any] | None]:
-        """Write report.html from the logs, the pictures and the final teacher; returns its path and k-NN figures."""
-        # Imported here: drawing needs modules that training does not.
-        from fastdino.train.report import write_run_report
-
-        path, comparison = write_run_report(
+    def write_report(self, held_out: Source | None) -> RunReport:
+        """Write report.html from the logs, the pictures and the final teacher."""
+        return write_run_report(
             self.config,
             self.loader.source,
             self.loader.recipe,
@@ -150,7 +167,6 @@ class Run:
             self.console,
             held_out=held_out,
         )
-        return path, comparison.numbers
 
     def _epoch(self, epoch: int, progress: TrainingProgress) -> dict[str, Any]:
         self.loader.set_epoch(epoch)
