@@ -19,13 +19,12 @@ from fastdino import optim
 from fastdino.data.normalize import normalize
 from fastdino.data.plan import CropRecipe, crop_plan
 from fastdino.errors import UserError
-from fastdino.files import atomic_path
 from fastdino.loss import DINOLoss
 from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
 from fastdino.models.pretrained import backbone_state
 from fastdino.models.vision_transformer import VisionTransformer, vit_base, vit_small, vit_tiny
-from fastdino.models.weights import load_strictly, read_weights, strip_prefix
+from fastdino.models.weights import load_strictly, read_weights, save_weights, strip_prefix
 from fastdino.optim import cancel_gradients_last_layer, get_params_groups
 from fastdino.reference.augment import apply_plan
 from fastdino.schedules import cosine_scheduler
@@ -120,8 +119,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def save_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write `content` with torch.save, whole or not at all."""
-    with atomic_path(path) as temporary:
-        torch.save(dict(content), temporary)
+    save_weights(content, Path(path))
 
 
 def restart_from_checkpoint(

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fastdino.errors import UserError
+from fastdino.files import atomic_path
 
 # What facebookresearch/dino leaves beside the tensors: its parsed arguments, and numpy's float64 as learning rate,
 # under the names that numpy 1 and 2 give the same function.
@@ -58,6 +59,19 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
     return content
+
+
+def save_weights(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write `content` with torch.save, whole or not at all. Raises OSError (no space, not writable)."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(dict(content), file)
+        except RuntimeError as error:
+            # Closing its archive on a full disk, torch raises an error of its own over the one that says why.
+            cause = error.__context__
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__context__
+            raise cause or error from None
 
 
 def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fastdino.errors import UserError
-from fastdino.files import atomic_path
-from fastdino.models.weights import load_strictly, read_weights, strip_prefix
+from fastdino.models.weights import load_strictly, read_weights, save_weights, strip_prefix
 from fastdino.train.step import Trainee
 
 REMEDY = "give the flags that the run was started with, or another --output_dir"
@@ -36,8 +34,7 @@ def save_checkpoint(path: Path, trainee: Trainee, epoch: int, args: Mapping[str,
     scaler = trainee.precision.state_dict()
     if scaler is not None:
         content["fp16_scaler"] = scaler
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    save_weights(content, path)
 
 
 def load_checkpoint(path: Path, trainee: Trainee) -> int:

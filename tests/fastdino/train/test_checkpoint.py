@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,23 @@ def test_backbone_alone_is_no_training_checkpoint(tmp_path: Path) -> None:
     torch.save(make_trainee().student.backbone.state_dict(), tmp_path / "checkpoint.pth")
     with pytest.raises(UserError, match="it lacks student, teacher, optimizer"):
         load_checkpoint(tmp_path / "checkpoint.pth", make_trainee())
+
+
+@pytest.mark.parametrize("allowed", [0, 4096, 200_000])
+def test_a_file_that_may_not_grow_leaves_the_old_one(tmp_path: Path, allowed: int) -> None:
+    """A real limit of the operating system, met at the first byte, in the header and among the tensors."""
+    path = tmp_path / "checkpoint.pth"
+    save_checkpoint(path, make_trainee(), 1, {})
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (allowed, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_checkpoint(path, make_trainee(), 2, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["checkpoint.pth"]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

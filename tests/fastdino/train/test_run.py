@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -224,10 +224,11 @@ def test_checkpoint_of_another_architecture(finished: Path, picture_folder: Path
         train(config(picture_folder, tmp_path, patch_size=4))
 
 
-def test_output_folder_that_cannot_be_made(picture_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("parent", ["file", "x" * 300])
+def test_output_folder_that_cannot_be_made(picture_folder: Path, tmp_path: Path, parent: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write to .*another --output_dir"):
-        train(config(picture_folder, tmp_path / "file" / "out"))
+        train(config(picture_folder, tmp_path / parent / "out"))
 
 
 def test_full_disk_keeps_the_last_checkpoint(
@@ -237,8 +238,8 @@ def test_full_disk_keeps_the_last_checkpoint(
     before = (tmp_path / "out" / "checkpoint.pth").read_bytes()
     real_save = torch.save
 
-    def full(content: Any, path: Path) -> None:
-        Path(path).write_bytes(b"half a")
+    def full(content: Any, file: BinaryIO) -> None:
+        file.write(b"half a")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
