@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interruption:
         # The trainer turns SIGTERM into this exception too, with the signal's number as its argument.
         number = interruption.args[0] if interruption.args else 2
-        print("fastdino: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        resumes = command.settings in (config.TrainConfig, config.DemoConfig)
+        remedy = "; the same command goes on from the last checkpoint" if resumes else ""
+        print(f"fastdino: stopped{remedy}", file=sys.stderr)
         return 128 + int(number)
     return 0
 

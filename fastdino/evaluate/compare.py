@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import nn
 
 from fastdino.data.sources import Source
+from fastdino.errors import UserError
 from fastdino.evaluate.features import Features, extract_features, pixel_features
 from fastdino.evaluate.knn import Accuracies, knn_accuracy
 
@@ -44,8 +45,10 @@ def compare(
     """Measure `trained` (pictures -> features) against `untrained` and raw pixels.
 
     The pictures of `queries` are classified by those of `gallery`; without `queries` leave-one-out. Raises
-    UserError when no picture can be read.
+    UserError when no picture can be read or the two have other classes.
     """
+    if queries is not None and queries.classes != gallery.classes:
+        raise UserError("the held-out pictures have other class folders than those to compare with: use the same names")
     sources = [gallery] if queries is None else [gallery, queries]
 
     def features_of(model: nn.Module, description: str) -> list[Features]:

@@ -80,8 +80,9 @@ def embedding_width(backbone: nn.Module, sizes: list[int], arch: str, in_chans: 
             with torch.no_grad():
                 output = backbone(torch.zeros(1, in_chans, size, size))
         except (RuntimeError, AssertionError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"{arch} cannot take crops of {size} pixels ({str(error).splitlines()[0]}): choose other crop sizes, "
+                f"{arch} cannot take crops of {size} pixels ({reason}): choose other crop sizes, "
                 f"--local_crops_number 0, or another architecture"
             ) from error
         output = output[0] if isinstance(output, tuple) else output

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fastdino.errors import UserError
@@ -71,7 +72,8 @@ def load_backbone(
 def backbone_state(content: Mapping[str, Any], checkpoint_key: str, source: str) -> dict[str, Tensor]:
     """The backbone's weights out of a full checkpoint (`checkpoint_key` chooses the network) or a plain state_dict."""
     state = content.get(checkpoint_key, content)
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    items = state.items() if isinstance(state, Mapping) else ()
+    tensors = {key: value for key, value in items if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(
             f"{source} has no weights under {checkpoint_key!r}: "
@@ -80,8 +82,9 @@ def backbone_state(content: Mapping[str, Any], checkpoint_key: str, source: str)
     tensors = strip_prefix(tensors, "module.")
     if any(key.startswith("backbone.") for key in tensors):
         return {key.removeprefix("backbone."): value for key, value in tensors.items() if key.startswith("backbone.")}
-    # A backbone saved by itself may still carry the classifier it was trained with.
-    return {key: value for key, value in tensors.items() if not key.startswith(("head.", "fc."))}
+    # A backbone saved by itself may still carry the classifier it was trained with (head.norm is none).
+    classifiers = ("head.weight", "head.bias", "head.fc.", "fc.")
+    return {key: value for key, value in tensors.items() if not key.startswith(classifiers)}
 
 
 def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +98,8 @@ def _vision_transformer_name(state: Mapping[str, Tensor]) -> str | None:
     width = state["cls_token"].shape[-1]
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
     for name, build in VISION_TRANSFORMERS.items():
-        model = build(img_size=16)
+        with torch.device("meta"):
+            model = build(img_size=16)
         if (model.embed_dim, len(model.blocks)) == (width, depth):
             return name
     return None

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
+from torchvision.ops import StochasticDepth
 
 from fastdino.config import TrainConfig
+from fastdino.errors import UserError
 from fastdino.loss import DINOLoss
 from fastdino.models.backbones import build_backbone, embedding_width
 from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
 from fastdino.optim import build_optimizer
 from fastdino.schedules import cosine_scheduler
+from fastdino.train.checkpoint import has_batchnorms
 from fastdino.train.precision import Precision, choose_precision
 from fastdino.train.step import StepValues, Trainee
 
@@ -28,6 +32,12 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
     teacher = _network(config, 0.0, True).to(device)
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
+    for module in teacher.modules():
+        # torchvision's models carry these at rates of their own.
+        if isinstance(module, (nn.Dropout, StochasticDepth)):
+            module.p = 0.0
+    if config.batch_size_per_gpu == 1 and has_batchnorms(student):
+        raise UserError(f"{config.arch} has BatchNorm, which needs --batch_size_per_gpu of at least 2")
     dino_loss = DINOLoss(
         config.out_dim,
         config.ncrops,

@@ -20,6 +20,8 @@ UNWRITABLE = (
     errno.EEXIST,
     errno.EFBIG,
     errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
     errno.ENAMETOOLONG,
     errno.ENOENT,
     errno.ENOSPC,

@@ -40,11 +40,13 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `log.txt`, ours or the original's; an incomplete last line is left out."""
+    """The lines of a `log.txt`, ours or the original's; what is no epoch's line is left out."""
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
-            break
+            continue
+        if isinstance(line, dict) and "epoch" in line:
+            lines.append(line)
     return lines

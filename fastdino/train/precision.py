@@ -46,7 +46,7 @@ class Precision:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the scaler; a run that does not scale has no use for it."""
-        if self.scaler is not None:
+        if self.scaler is not None and state:
             self.scaler.load_state_dict(state)
 
 

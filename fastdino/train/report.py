@@ -33,7 +33,7 @@ from fastdino.visualize.verdict import health
 # Enough for k-NN to mean something and for a CPU to get through in a minute.
 PICTURES_MEASURED = 500
 PICTURES_SHOWN = 4
-# A dozen patches a side show shapes; more would take longer than they tell.
+# Enough patches a side to show shapes; more would take longer than they tell.
 ATTENTION_PATCHES = 24
 
 
@@ -72,7 +72,8 @@ def write_run_report(
         console=console,
     )
     judgement = health(log, config.out_dim, comparison.numbers)
-    shown = shown_pictures(held_out or source)
+    shown_source = held_out or source
+    shown = [(shown_source.name(index), picture) for index, picture in shown_pictures(shown_source)]
     path = Path(config.output_dir) / "report.html"
     write_report(
         path,
@@ -93,12 +94,12 @@ def write_run_report(
     return RunReport(path, comparison.numbers, judgement.sentences)
 
 
-def shown_pictures(source: Source, wanted: int = PICTURES_SHOWN) -> list[tuple[str, Image.Image]]:
-    """Names and pictures spread over the source; unreadable ones are passed over."""
+def shown_pictures(source: Source, wanted: int = PICTURES_SHOWN) -> list[tuple[int, Image.Image]]:
+    """Indices and pictures spread over the source; unreadable ones are passed over."""
     pictures = []
     for index in evenly_spread(len(source), wanted):
         try:
-            pictures.append((source.name(index), read_image(source.read(index))))
+            pictures.append((index, read_image(source.read(index))))
         except (UnreadableImage, OSError):
             continue
     return pictures
@@ -107,7 +108,7 @@ def shown_pictures(source: Source, wanted: int = PICTURES_SHOWN) -> list[tuple[s
 def sample_crops(source: Source, recipe: CropRecipe, seed: int) -> list[list[Image.Image]]:
     """The crops of epoch 0 of a few pictures, as training saw them."""
     rows = []
-    for index, (_, picture) in enumerate(shown_pictures(source)):
+    for index, picture in shown_pictures(source):
         plan = crop_plan(seed, 0, index, picture.width, picture.height, recipe)
         rows.append([Image.fromarray(crop) for crop in apply_plan(picture, plan)])
     return rows

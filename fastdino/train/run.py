@@ -128,6 +128,9 @@ class Run:
                 f"there are fewer pictures than one optimiser step takes ({config.batch_size}): "
                 f"lower --batch_size_per_gpu or --accumulation_steps"
             )
+        # What a killed process was writing when it died.
+        for unfinished in self.output_dir.glob(".checkpoint*.pth.*.tmp"):
+            unfinished.unlink(missing_ok=True)
         self.trainee = build_trainee(config, self.device)
         self.schedules: Schedules = build_schedules(config, steps_per_epoch)
         self.start_epoch = load_checkpoint(self.checkpoint, self.trainee) if self.checkpoint.exists() else 0
@@ -187,9 +190,10 @@ class Run:
                 wait_share = (self.loader.wait_seconds - waited) / elapsed
                 progress.show(loss, (offset + 1) * self.config.batch_size / elapsed, wait_share)
                 self.log.step(step, {"loss": loss, "lr": values.lr})
-        elapsed = time.monotonic() - started
         means = torch.stack([torch.stack(reading) for reading in readings]).mean(dim=0)
         loss = finite(means[0], first_step)
+        # After the reading above, which waits for a GPU to finish the epoch.
+        elapsed = time.monotonic() - started
         entropy = means[1].item()
         epoch_steps = slice(first_step, first_step + len(readings))
         return {
@@ -209,15 +213,20 @@ class Run:
         batches = iter(self.loader)
         for _ in range(self.schedules.steps_per_epoch):
             yield [
-                [normalize(crop.to(self.device, non_blocking=True)) for crop in crops]
+                [normalize(self._on_device(crop)) for crop in crops]
                 for crops, _ in islice(batches, self.config.accumulation_steps)
             ]
 
+    def _on_device(self, crop: Tensor) -> Tensor:
+        # Only from pinned memory does the copy run beside the GPU's work.
+        return crop if self.device.type == "cpu" else crop.pin_memory().to(self.device, non_blocking=True)
+
     def _save(self, epoch: int) -> None:
         args = dataclasses.asdict(self.config)
-        save_checkpoint(self.checkpoint, self.trainee, epoch + 1, args)
+        # The kept one first: after checkpoint.pth a run that goes on would not come back to this epoch.
         if self.config.saveckp_freq and epoch % self.config.saveckp_freq == 0:
             save_checkpoint(self.output_dir / f"checkpoint{epoch:04}.pth", self.trainee, epoch + 1, args)
+        save_checkpoint(self.checkpoint, self.trainee, epoch + 1, args)
 
     def _list_skipped(self) -> None:
         lines = "".join(f"{name}\t{reason}\n" for name, reason in sorted(self.loader.skipped.items()))

@@ -73,6 +73,8 @@ def _check_values(config: TrainConfig) -> None:
     for name in NOT_NEGATIVE:
         if not getattr(config, name) >= 0:
             raise UserError(f"--{name} must not be negative, and is {getattr(config, name)}")
+    if config.seed >= 2**63:
+        raise UserError(f"--seed must be below 2**63, not {config.seed}")
     if config.out_dim < 2:
         raise UserError(
             f"--out_dim must be at least 2, not {config.out_dim}: with one prototype there is nothing to tell apart"

@@ -57,6 +57,18 @@ def test_wrong_key_lists_what_there_is(tmp_path: Path) -> None:
         load_backbone(tmp_path / "c.pth", arch="vit_tiny")
 
 
+@pytest.mark.parametrize("key", ["epoch", "args"])
+def test_a_key_that_holds_no_network(network: MultiCropWrapper, tmp_path: Path, key: str) -> None:
+    torch.save({"teacher": network.state_dict(), "epoch": 1, "args": {"arch": "vit_tiny"}}, tmp_path / "c.pth")
+    with pytest.raises(UserError, match="no weights under"):
+        load_backbone(tmp_path / "c.pth", checkpoint_key=key)
+
+
+def test_norms_in_a_head_belong_to_the_features(tmp_path: Path) -> None:
+    torch.save(build_backbone("convnext_atto").state_dict(), tmp_path / "c.pth")
+    assert load_backbone(tmp_path / "c.pth", arch="convnext_atto").embed_dim == 320
+
+
 def test_random_initialisation_needs_an_architecture() -> None:
     assert load_backbone(None, arch="vit_tiny", patch_size=8).embed_dim == 192
     with pytest.raises(UserError, match="--pretrained_weights, or --arch"):

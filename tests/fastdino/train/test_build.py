@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fastdino import TrainConfig
+from fastdino.errors import UserError
 from fastdino.train.build import build_schedules, build_trainee
 
 CPU = torch.device("cpu")
@@ -28,6 +29,19 @@ def test_stochastic_depth_is_the_students_alone() -> None:
     trainee = build_trainee(small(drop_path_rate=0.2), CPU)
     assert trainee.student.backbone.blocks[-1].drop_path.rate == pytest.approx(0.2)
     assert trainee.teacher.backbone.blocks[-1].drop_path.rate == 0
+
+
+@pytest.mark.parametrize("arch", ["mobilenet_v2", "efficientnet_b0"])
+def test_the_teacher_answers_alike_twice(arch: str) -> None:
+    """torchvision's models bring dropout and stochastic depth of their own."""
+    teacher = build_trainee(TrainConfig(arch=arch, local_crops_number=0, out_dim=32, head_hidden_dim=16), CPU).teacher
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(teacher(x), teacher(x))
+
+
+def test_batchnorm_needs_two_pictures() -> None:
+    with pytest.raises(UserError, match="at least 2"):
+        build_trainee(TrainConfig(arch="resnet_small", batch_size_per_gpu=1, head_hidden_dim=16, out_dim=32), CPU)
 
 
 def test_the_seed_decides_the_weights() -> None:

@@ -21,4 +21,6 @@ def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_text(json.dumps({"epoch": 0}) + '\n{"epoch": 1, "train_l')
     assert read_log(path) == [{"epoch": 0}]
+    path.write_bytes(b'\xff\xfe\n[1]\n{"loss": 1}\n{"epoch": 2}\n')
+    assert read_log(path) == [{"epoch": 2}]
     assert read_log(tmp_path / "none.txt") == []
