@@ -134,6 +134,8 @@ class Run:
         self.trainee = build_trainee(config, self.device)
         self.schedules: Schedules = build_schedules(config, steps_per_epoch)
         self.start_epoch = load_checkpoint(self.checkpoint, self.trainee) if self.checkpoint.exists() else 0
+        if self.start_epoch:
+            self._note_changed_settings()
         write_atomically(self.output_dir / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
         self.log = RunLog(self.output_dir, self.start_epoch, self.start_epoch * steps_per_epoch)
 
@@ -231,6 +233,21 @@ class Run:
     def _list_skipped(self) -> None:
         lines = "".join(f"{name}\t{reason}\n" for name, reason in sorted(self.loader.skipped.items()))
         write_atomically(self.output_dir / "skipped.txt", lines)
+
+    def _note_changed_settings(self) -> None:
+        """Going on with other settings is allowed, but never by accident."""
+        path = self.output_dir / "config.json"
+        before = json.loads(path.read_text()) if path.exists() else {}
+        now = json.loads(json.dumps(dataclasses.asdict(self.config)))
+        changes = [
+            f"--{name} was {before[name]} and is {value}"
+            for name, value in now.items()
+            if name in before and before[name] != value and name != "output_dir"
+        ]
+        if changes:
+            self.console.print(
+                f"[yellow]note:[/] this run went on with other settings: {'; '.join(changes)}", soft_wrap=True
+            )
 
     def _announce(self) -> None:
         config = self.config

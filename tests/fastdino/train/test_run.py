@@ -139,6 +139,16 @@ def test_goes_on_after_ctrl_c(
     assert_same_weights(finished, tmp_path)
 
 
+def test_other_settings_are_noted_when_going_on(
+    finished: Path, picture_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "copy")
+    train(config(picture_folder, tmp_path / "copy"))
+    assert "other settings" not in capsys.readouterr().out
+    train(config(picture_folder, tmp_path / "copy", clip_grad=0.5))
+    assert "other settings: --clip_grad was 3.0 and is 0.5" in capsys.readouterr().out
+
+
 def test_killed_between_log_and_checkpoint_leaves_no_double_lines(
     finished: Path, picture_folder: Path, tmp_path: Path
 ) -> None:
