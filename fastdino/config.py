@@ -154,13 +154,19 @@ WEIGHTS = "weights"
 
 
 @dataclasses.dataclass(frozen=True)
-class KnnConfig:
-    """k-NN classification with a trained backbone's features."""
+class WeightsConfig:
+    """Which trained backbone a command uses."""
 
-    pretrained_weights: str = option("", "Checkpoint whose backbone is measured.", group=WEIGHTS)
+    pretrained_weights: str = option("", "Checkpoint whose backbone is used.", group=WEIGHTS)
     arch: str | None = option(None, "Backbone, if the checkpoint does not say.", group=WEIGHTS)
     patch_size: int | None = option(None, "Patch side in pixels, if the checkpoint does not say.", group=WEIGHTS)
     checkpoint_key: str = option("teacher", "Which network of the checkpoint: teacher or student.", group=WEIGHTS)
+
+
+@dataclasses.dataclass(frozen=True)
+class KnnConfig(WeightsConfig):
+    """k-NN classification with a trained backbone's features."""
+
     data_path: str = option(
         "/path/to/imagenet/",
         "Folder with train/ and val/, each of class folders; or one of class folders, measured leave-one-out.",
@@ -177,13 +183,9 @@ class KnnConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class AttentionConfig:
-    """Pictures of what the last layer's CLS token attends to."""
+class AttentionConfig(WeightsConfig):
+    """Pictures of what the last layer's CLS token attends to, for a vit_*."""
 
-    pretrained_weights: str = option("", "Checkpoint whose backbone is shown (a vit_*).", group=WEIGHTS)
-    arch: str | None = option(None, "Backbone, if the checkpoint does not say.", group=WEIGHTS)
-    patch_size: int | None = option(None, "Patch side in pixels, if the checkpoint does not say.", group=WEIGHTS)
-    checkpoint_key: str = option("teacher", "Which network of the checkpoint: teacher or student.", group=WEIGHTS)
     image_path: str = option("", "Picture, or folder of pictures.", group=OTHER)
     image_size: tuple[int, ...] = option((480, 480), "Height and width that pictures are resized to.", group=OTHER)
     output_dir: str = option(".", "Folder for the maps.", group=OTHER)

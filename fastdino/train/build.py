@@ -27,8 +27,7 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
 
     The teacher has neither stochastic depth nor gradients, and its prototypes are always of fixed length.
     """
-    torch.manual_seed(config.seed)
-    student = _network(config, config.drop_path_rate, config.norm_last_layer).to(device)
+    student = initial_network(config).to(device)
     teacher = _network(config, 0.0, True).to(device)
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
@@ -48,6 +47,12 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
     ).to(device)
     precision = Precision(choose_precision(config.precision, config.use_fp16, device), device)
     return Trainee(student, teacher, dino_loss, build_optimizer(config.optimizer, student), precision)
+
+
+def initial_network(config: TrainConfig) -> MultiCropWrapper:
+    """The student before its first step, its weights drawn from the seed."""
+    torch.manual_seed(config.seed)
+    return _network(config, config.drop_path_rate, config.norm_last_layer)
 
 
 def _network(config: TrainConfig, drop_path_rate: float, norm_last_layer: bool) -> MultiCropWrapper:

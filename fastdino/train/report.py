@@ -24,7 +24,7 @@ from fastdino.data.sources import Source, Subset
 from fastdino.evaluate.compare import compare
 from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.reference.augment import apply_plan
-from fastdino.train.build import build_trainee
+from fastdino.train.build import initial_network
 from fastdino.visualize.attention import draw_attention
 from fastdino.visualize.neighbours import evenly_spread, neighbour_rows
 from fastdino.visualize.report import Report, write_report
@@ -63,7 +63,7 @@ def write_run_report(
     sample = source if held_out is not None else Subset(source, evenly_spread(len(source), PICTURES_MEASURED))
     comparison = compare(
         teacher,
-        build_trainee(config, torch.device("cpu")).teacher.backbone,
+        initial_network(config).backbone,
         sample,
         held_out,
         image_size=config.global_size,
