@@ -119,7 +119,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def save_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write `content` with torch.save, whole or not at all."""
-    save_weights(content, Path(path))
+    save_weights(dict(content), Path(path))
 
 
 def restart_from_checkpoint(

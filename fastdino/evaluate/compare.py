@@ -81,7 +81,9 @@ def compare(
         "knn_top1_pixels": pixels[k][0],
         "chance": 100.0 * answered.labels.bincount().max().item() / len(answered.labels),
         "by_k": by_k,
-        "explanation": _explanation(k, len(answered.labels), len(gallery.classes), leave_one_out=queries is None),
+        "explanation": _explanation(
+            k, len(answered.labels), len(answered.labels.unique()), leave_one_out=queries is None
+        ),
     }
     return Comparison(comparison.gallery, comparison.queries, numbers)
 

@@ -15,8 +15,8 @@ from fastdino.config import KnnConfig
 from fastdino.data.sources import FolderSource
 from fastdino.errors import UserError
 from fastdino.evaluate.features import Features, extract_features
-from fastdino.files import atomic_path
 from fastdino.models.pretrained import load_backbone
+from fastdino.models.weights import save_weights
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ def save_features(data: KnnData, folder: Path) -> None:
             # Left from another measurement, it would be paired with these.
             (folder / file).unlink(missing_ok=True)
             continue
-        with atomic_path(folder / file) as path:
-            torch.save(torch.nn.functional.normalize(tensor, dim=1) if tensor.is_floating_point() else tensor, path)
+        normalised = torch.nn.functional.normalize(tensor, dim=1) if tensor.is_floating_point() else tensor
+        save_weights(normalised, folder / file)
 
 
 def load_features(folder: Path) -> KnnData:

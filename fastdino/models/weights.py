@@ -61,11 +61,11 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def save_weights(content: Mapping[str, Any], path: str | Path) -> None:
+def save_weights(content: Mapping[str, Any] | Tensor, path: str | Path) -> None:
     """Write `content` with torch.save, whole or not at all. Raises OSError (no space, not writable)."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         try:
-            torch.save(dict(content), file)
+            torch.save(content, file)
         except RuntimeError as error:
             # Closing its archive on a full disk, torch raises an error of its own over the one that says why.
             cause = error.__context__

@@ -32,6 +32,8 @@ from fastdino.visualize.verdict import health
 
 # Enough for k-NN to mean something and for a CPU to get through in a minute.
 PICTURES_MEASURED = 500
+# Fewer of each would leave a picture without neighbours of its own class.
+MEASURED_PER_CLASS = 25
 PICTURES_SHOWN = 4
 # Enough patches a side to show shapes; more would take longer than they tell.
 ATTENTION_PATCHES = 24
@@ -60,7 +62,7 @@ def write_run_report(
 
     Without `held_out` pictures a sample of the training pictures is measured leave-one-out.
     """
-    sample = source if held_out is not None else Subset(source, evenly_spread(len(source), PICTURES_MEASURED))
+    sample = source if held_out is not None else Subset(source, measured_indices(source))
     comparison = compare(
         teacher,
         initial_network(config).backbone,
@@ -92,6 +94,19 @@ def write_run_report(
         ),
     )
     return RunReport(path, comparison.numbers, judgement.sentences)
+
+
+def measured_indices(source: Source) -> list[int]:
+    """Pictures spread over the source, at most `PICTURES_MEASURED`; where there are many classes, of some of them."""
+    if not source.classes:
+        return evenly_spread(len(source), PICTURES_MEASURED)
+    members: dict[int, list[int]] = {}
+    for index in range(len(source)):
+        members.setdefault(source.label(index), []).append(index)
+    labels = sorted(members)
+    chosen = [labels[i] for i in evenly_spread(len(labels), PICTURES_MEASURED // MEASURED_PER_CLASS)]
+    share = PICTURES_MEASURED // len(chosen)
+    return sorted(members[label][i] for label in chosen for i in evenly_spread(len(members[label]), share))
 
 
 def shown_pictures(source: Source, wanted: int = PICTURES_SHOWN) -> list[tuple[int, Image.Image]]:

@@ -237,7 +237,11 @@ class Run:
     def _note_changed_settings(self) -> None:
         """Going on with other settings is allowed, but never by accident."""
         path = self.output_dir / "config.json"
-        before = json.loads(path.read_text()) if path.exists() else {}
+        try:
+            before = dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            # Without readable settings of ours there is nothing to compare with.
+            return
         now = json.loads(json.dumps(dataclasses.asdict(self.config)))
         changes = [
             f"--{name} was {before[name]} and is {value}"

@@ -147,6 +147,9 @@ def test_other_settings_are_noted_when_going_on(
     assert "other settings" not in capsys.readouterr().out
     train(config(picture_folder, tmp_path / "copy", clip_grad=0.5))
     assert "other settings: --clip_grad was 3.0 and is 0.5" in capsys.readouterr().out
+    (tmp_path / "copy" / "config.json").write_text("{not json")
+    train(config(picture_folder, tmp_path / "copy"))
+    assert "other settings" not in capsys.readouterr().out
 
 
 def test_killed_between_log_and_checkpoint_leaves_no_double_lines(
