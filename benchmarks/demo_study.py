@@ -27,14 +27,17 @@ from fastdino.train.run import train
 
 CHANGES: dict[str, dict[str, Any]] = {
     "as shipped": {},
-    "the paper's teacher temperature 0.04": {"warmup_teacher_temp": 0.04, "teacher_temp": 0.04},
-    "the paper's teacher momentum 0.996": {"momentum_teacher": 0.996},
-    "4,096 prototypes": {"out_dim": 4096},
-    "BatchNorm in the head": {"use_bn_in_head": True},
+    "the paper's teacher temperature": {"warmup_teacher_temp": 0.04, "teacher_temp": 0.04},
+    "the paper's teacher momentum": {"momentum_teacher": 0.996},
+    "temperature 0.02, momentum 0.95": {
+        "warmup_teacher_temp": 0.02,
+        "teacher_temp": 0.02,
+        "momentum_teacher": 0.95,
+    },
     "no colour jitter": {"color_jitter": (0.0, 0.0, 0.0, 0.0)},
+    "the paper's local crops": {"local_crops_scale": (0.05, 0.4)},
     "no local crops": {"local_crops_number": 0},
-    "prototypes frozen for an epoch": {"freeze_last_layer": 1},
-    "a vision transformer": {"arch": "vit_tiny", "patch_size": 8},
+    "4,096 prototypes": {"out_dim": 4096},
 }
 COLUMNS = ("knn_top1", "knn_top1_random_init", "knn_top1_pixels", "seconds")
 

@@ -136,7 +136,7 @@ class TrainConfig:
     num_workers: int = option(
         10, "Most processes that prepare crops; never more than the machine has cores.", group=OTHER
     )
-    dist_url: str = option("env://", "Address at which several processes meet.", group=OTHER)
+    dist_url: str = option("env://", "Accepted and ignored: one process trains.", group=OTHER)
     local_rank: int = option(0, "Set by launchers; ignored.", group=OTHER)
 
     @property

@@ -93,6 +93,12 @@ def embedding_width(backbone: nn.Module, sizes: list[int], arch: str, in_chans: 
     return width
 
 
+def has_batchnorms(module: nn.Module) -> bool:
+    """Whether any submodule is a BatchNorm."""
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    return any(isinstance(child, kinds) for child in module.modules())
+
+
 def _torchvision_backbone(name: str) -> nn.Module:
     options: dict[str, Any] = {"weights": None}
     # These two return auxiliary logits beside the features while training.

@@ -12,12 +12,11 @@ from torchvision.ops import StochasticDepth
 from fastdino.config import TrainConfig
 from fastdino.errors import UserError
 from fastdino.loss import DINOLoss
-from fastdino.models.backbones import build_backbone, embedding_width
+from fastdino.models.backbones import build_backbone, embedding_width, has_batchnorms
 from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
 from fastdino.optim import build_optimizer
 from fastdino.schedules import cosine_scheduler
-from fastdino.train.checkpoint import has_batchnorms
 from fastdino.train.precision import Precision, choose_precision
 from fastdino.train.step import StepValues, Trainee
 

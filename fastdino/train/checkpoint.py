@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastdino.errors import UserError
+from fastdino.models.backbones import has_batchnorms
 from fastdino.models.weights import load_strictly, read_weights, save_weights, strip_prefix
 from fastdino.train.step import Trainee
 
@@ -81,9 +82,3 @@ def _load_optimizer(state: Mapping[str, Any], trainee: Trainee, path: Path) -> N
 def add_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """`state` with `prefix` before every key."""
     return {f"{prefix}{key}": value for key, value in state.items()}
-
-
-def has_batchnorms(module: nn.Module) -> bool:
-    """Whether any submodule is a BatchNorm."""
-    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-    return any(isinstance(child, kinds) for child in module.modules())

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastdino import native
 from fastdino.config import TrainConfig
@@ -35,6 +35,7 @@ from fastdino.train.validate import validated
 
 # Reading a figure from a GPU waits for it; this often is enough for a person.
 STEPS_BETWEEN_READINGS = 10
+AFTER_DIVERGENCE = "the last checkpoint is from before that; lower --lr, set --clip_grad 0.3, or try --precision fp32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,11 +193,14 @@ class Run:
                 wait_share = (self.loader.wait_seconds - waited) / elapsed
                 progress.show(loss, (offset + 1) * self.config.batch_size / elapsed, wait_share)
                 self.log.step(step, {"loss": loss, "lr": values.lr})
-        means = torch.stack([torch.stack(reading) for reading in readings]).mean(dim=0)
-        loss = finite(means[0], first_step)
+        figures = torch.stack([torch.stack(reading) for reading in readings]).cpu()
         # After the reading above, which waits for a GPU to finish the epoch.
         elapsed = time.monotonic() - started
-        entropy = means[1].item()
+        for offset, reading in enumerate(figures):
+            finite(reading[0], first_step + offset)
+        # The last step's update shows in no loss of this epoch, and would be saved.
+        require_finite_weights(self.trainee.student)
+        loss, entropy, spread = figures.mean(dim=0).tolist()
         epoch_steps = slice(first_step, first_step + len(readings))
         return {
             "train_loss": loss,
@@ -205,7 +209,7 @@ class Run:
             "epoch": epoch,
             "train_teacher_entropy": entropy,
             "train_kl": loss - entropy,
-            "train_feature_std": means[2].item(),
+            "train_feature_std": spread,
             "images_per_second": len(readings) * self.config.batch_size / elapsed,
             "data_wait": (self.loader.wait_seconds - waited) / elapsed,
         }
@@ -281,7 +285,11 @@ def finite(loss: Tensor, step: int) -> float:
     value = loss.item()
     if math.isfinite(value):
         return value
-    raise TrainingFailed(
-        f"the loss became {value} at step {step}: the last checkpoint is from before that; lower --lr or --clip_grad, "
-        f"or try --precision fp32"
-    )
+    raise TrainingFailed(f"the loss became {value} at step {step}: {AFTER_DIVERGENCE}")
+
+
+@torch.no_grad()
+def require_finite_weights(network: nn.Module) -> None:
+    """Raises TrainingFailed if any weight is NaN or infinite."""
+    if not torch.stack([parameter.isfinite().all() for parameter in network.parameters()]).all():
+        raise TrainingFailed(f"the weights stopped being numbers: {AFTER_DIVERGENCE}")

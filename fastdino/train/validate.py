@@ -44,8 +44,8 @@ def validated(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     Raises UserError for a value that cannot work.
     """
     # Each would train by itself and overwrite the others' files.
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("fastdino trains in one process: start it without torchrun, on one GPU or a CPU")
+    if any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")):
+        raise UserError("fastdino trains in one process: start it once, without torchrun or srun -n, on one GPU or CPU")
     config = _with_declared_types(config)
     _check_values(config)
     _check_crops(config)

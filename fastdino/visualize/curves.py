@@ -62,12 +62,6 @@ def training_charts(log: Log, out_dim: int | None) -> list[Chart]:
             zero=True,
         ),
         Chart(
-            "k-NN while training",
-            "Share of pictures whose nearest neighbours are of the same class.",
-            epochs,
-            [Series("top-1 %", [number(line, "knn_top1") for line in log])],
-        ),
-        Chart(
             "Learning rate",
             "Step size: it rises while training warms up and then sinks to almost nothing.",
             epochs,

@@ -280,6 +280,29 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_weights_broken_by_the_last_step_are_not_saved(
+    finished: Path, picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of that step was still a number."""
+    shutil.copytree(finished, tmp_path / "copy")
+    before = (tmp_path / "copy" / "checkpoint.pth").read_bytes()
+    original = run_module.train_step
+
+    def breaking(trainee: Any, *arguments: Any) -> Any:
+        metrics = original(trainee, *arguments)
+        if arguments[1].momentum == schedule_end:
+            with torch.no_grad():
+                trainee.student.backbone.cls_token[0, 0, 0] = torch.nan
+        return metrics
+
+    settings = config(picture_folder, tmp_path / "copy", epochs=3)
+    schedule_end = run_module.build_schedules(run_module.validated(settings)[0], 3).at(8).momentum
+    monkeypatch.setattr(run_module, "train_step", breaking)
+    with pytest.raises(TrainingFailed, match="the weights stopped being numbers"):
+        train(settings)
+    assert (tmp_path / "copy" / "checkpoint.pth").read_bytes() == before
+
+
 def test_a_finished_run_is_left_as_it_is(finished: Path, picture_folder: Path) -> None:
     before = (finished / "checkpoint.pth").read_bytes()
     result = train(config(picture_folder, finished))

@@ -41,8 +41,11 @@ def test_values_that_cannot_work(changes: dict[str, Any], sentence: str) -> None
     assert sentence in str(error.value)
 
 
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    validated(TrainConfig())
+    monkeypatch.setenv(name, "2")
     with pytest.raises(UserError, match="one process"):
         validated(TrainConfig())
 
