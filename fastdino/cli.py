@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fastdino import config
-from fastdino.errors import TrainingFailed, UserError
+from fastdino.errors import CheckFailed, TrainingFailed, UserError
 
 
 class Command(typing.NamedTuple):
-    """A subcommand: the dataclass of its flags and where the function that takes it lives."""
+    """A subcommand: the dataclass of its flags, where the function that takes it lives, what a restart goes on from."""
 
     settings: type
     module: str
     function: str
     summary: str
+    resumes_from: str = ""
 
 
 COMMANDS = {
@@ -31,9 +32,14 @@ COMMANDS = {
         "fastdino.demo.run",
         "run",
         "Train and evaluate on built-in pictures, in minutes on a CPU.",
+        "the last checkpoint",
     ),
     "train": Command(
-        config.TrainConfig, "fastdino.train.run", "run_command", "Train a backbone on a folder of pictures."
+        config.TrainConfig,
+        "fastdino.train.run",
+        "run_command",
+        "Train a backbone on a folder of pictures.",
+        "the last checkpoint",
     ),
     "knn": Command(config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by nearest neighbours."),
     "attention": Command(
@@ -42,25 +48,38 @@ COMMANDS = {
         "run",
         "Draw what a vision transformer attends to.",
     ),
+    "check": Command(
+        config.CheckConfig, "fastdino.prepare.check", "run", "Look a data set through before training on it."
+    ),
+    "pack": Command(
+        config.PackConfig,
+        "fastdino.prepare.pack",
+        "run",
+        "Rewrite a data set as tar shards.",
+        "the last finished shard",
+    ),
+    "crops": Command(config.PreviewConfig, "fastdino.visualize.crops", "run", "Draw the crops of one picture."),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0 when done, 1 if training failed, 2 for the user's mistake, 128 + n on signal n."""
+    """Run one command.
+
+    Returns 0 when done, 1 if training or a check failed, 2 for the user's mistake, 128 + n on signal n.
+    """
     command, settings = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         getattr(importlib.import_module(command.module), command.function)(settings)
     except UserError as error:
         print(f"fastdino: {error}", file=sys.stderr)
         return 2
-    except TrainingFailed as failure:
+    except (TrainingFailed, CheckFailed) as failure:
         print(f"fastdino: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interruption:
         # The trainer turns SIGTERM into this exception too, with the signal's number as its argument.
         number = interruption.args[0] if interruption.args else 2
-        resumes = command.settings in (config.TrainConfig, config.DemoConfig)
-        remedy = "; the same command goes on from the last checkpoint" if resumes else ""
+        remedy = f"; the same command goes on from {command.resumes_from}" if command.resumes_from else ""
         print(f"fastdino: stopped{remedy}", file=sys.stderr)
         return 128 + int(number)
     return 0
@@ -97,11 +116,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastdino {_version()}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name, command in COMMANDS.items():
+        positionals = [
+            field.metadata["positional"]
+            for field in dataclasses.fields(command.settings)
+            if "positional" in field.metadata
+        ]
         subparser = subparsers.add_parser(
             name,
             help=command.summary,
             description=command.summary,
-            usage=f"fastdino {name} [flags]",
+            usage=" ".join(["fastdino", name, *positionals, "[flags]"]),
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         _add_flags(subparser, command.settings)
@@ -115,13 +139,21 @@ def _add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
         title = field.metadata["group"]
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
-        choices = field.metadata["choices"]
+        help = field.metadata["help"].replace("%", "%%")
+        if metavar := field.metadata.get("positional"):
+            groups[title].add_argument(field.name, metavar=metavar, help=help)
+            continue
         groups[title].add_argument(
-            f"--{field.name}",
-            default=field.default,
-            help=field.metadata["help"].replace("%", "%%"),
-            **({"choices": choices} if choices else _value_type(hints[field.name])),
+            f"--{field.name}", default=field.default, help=help, **_taking(field, hints[field.name])
         )
+
+
+def _taking(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
+    """argparse's arguments for what may follow a flag."""
+    if field.metadata.get("switch"):
+        return {"action": "store_true"}
+    choices = field.metadata.get("choices")
+    return {"choices": choices} if choices else _value_type(hint)
 
 
 def _value_type(hint: Any) -> dict[str, Any]:

@@ -12,3 +12,7 @@ class UserError(Exception):
 
 class TrainingFailed(Exception):
     """Training cannot go on although the input was fine (a loss that is no number): one sentence, exit code 1."""
+
+
+class CheckFailed(Exception):
+    """What was to be checked is not in order: one sentence, exit code 1."""

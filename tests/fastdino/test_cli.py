@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastdino.cli import COMMANDS, boolean, main, parse
-from fastdino.config import TrainConfig
+from fastdino.config import CropsConfig, TrainConfig
 
 # facebookresearch/dino's main_dino.py, get_args_parser(): the 31 flags and their defaults.
 ORIGINAL_DEFAULTS = {
@@ -100,6 +100,8 @@ def test_false(text: str) -> None:
         (["train", "--use_fp16", "maybe"], "neither true nor false"),
         (["train", "--optimizer", "adam"], "invalid choice: 'adam'"),
         (["trian"], "invalid choice: 'trian'"),
+        (["check"], "required: DIR"),
+        (["crops", "--seed", "1"], "required: IMAGE"),
         ([], "required: COMMAND"),
     ],
 )
@@ -139,6 +141,25 @@ def test_help_needs_nothing_heavy(command: list[str]) -> None:
 def test_every_flag_has_a_sentence(name: str) -> None:
     for field in dataclasses.fields(COMMANDS[name].settings):
         assert field.metadata["help"].rstrip(")").endswith((".", "(fastdino")), field.name
+
+
+def test_a_switch_takes_no_value_and_a_positional_may_stand_anywhere() -> None:
+    for arguments in (["--json", "photos"], ["photos", "--json"]):
+        _, config = parse(["check", *arguments, "--local-size", "32"])
+        assert (config.data_path, config.json, config.local_size) == ("photos", True, 32)
+    assert parse(["check", "photos"])[1].json is False
+
+
+def test_the_crops_have_the_flags_of_training() -> None:
+    of_crops, of_training = CropsConfig(), TrainConfig()
+    for field in dataclasses.fields(CropsConfig):
+        assert getattr(of_crops, field.name) == getattr(of_training, field.name)
+
+
+def test_a_failed_check_ends_with_code_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8")
+    assert main(["check", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
