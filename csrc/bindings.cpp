@@ -32,6 +32,8 @@ fastdino::JpegHeader jpeg_header(const py::buffer& data) {
 
 }  // namespace
 
+void bind_transcode(py::module_& module);
+
 PYBIND11_MODULE(_native, module) {
   module.doc() = "fastdino's C++ part; fastdino.native is its typed front.";
 
@@ -44,4 +46,6 @@ PYBIND11_MODULE(_native, module) {
 
   module.def("jpeg_header", &jpeg_header, py::arg("data"),
              "The header of the JPEG in a contiguous buffer; ValueError if it cannot be read.");
+
+  bind_transcode(module);
 }

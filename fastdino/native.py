@@ -64,6 +64,15 @@ def jpeg_header(data: Buffer) -> JpegHeader:
     return JpegHeader(header.width, header.height, header.components, header.progressive, header.orientation)
 
 
+def to_baseline(data: bytes) -> bytes:
+    """A JPEG as one baseline scan with Huffman tables fitted to it: a third of the time to decode a progressive one.
+
+    The coefficients and thereby the pixels stay, and so do EXIF, colour profile and comments. Only the extension has
+    this: ask `available` first. Raises ValueError if `data` is no JPEG or is damaged in any way.
+    """
+    return _native.to_baseline(data)
+
+
 def _jpeg_header_pillow(data: Buffer) -> JpegHeader:
     from PIL.JpegImagePlugin import JpegImageFile
 
