@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fastdino.data.apply import apply_plan
     from fastdino.data.loader import MultiCropLoader
     from fastdino.data.plan import CropPlan, CropRecipe, crop_plan
-    from fastdino.data.sources import FolderSource, Source
+    from fastdino.data.sources import FolderSource, Source, open_source
 
 _HOME = {
     "MultiCropLoader": "loader",
@@ -19,6 +19,7 @@ _HOME = {
     "CropRecipe": "plan",
     "FolderSource": "sources",
     "Source": "sources",
+    "open_source": "sources",
 }
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Source",
     "apply_plan",
     "crop_plan",
+    "open_source",
 ]
 
 

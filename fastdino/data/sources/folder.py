@@ -1,4 +1,4 @@
-"""Where pictures come from: the interface, and folders."""
+"""Pictures in folders."""
 
 from __future__ import annotations
 
@@ -6,41 +6,15 @@ import logging
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 
+from fastdino.data.sources.protocol import EXTENSIONS, FileTable, check_index
 from fastdino.errors import UserError
 
-EXTENSIONS = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm")
-
 _log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Pictures by number. An implementation must survive pickling: worker processes receive a copy."""
-
-    classes: list[str]
-    """Class names in the order of their labels, empty where there are none."""
-
-    def __len__(self) -> int:
-        """Number of pictures."""
-        ...
-
-    def read(self, index: int) -> bytes:
-        """The picture's file, undecoded. Raises OSError when it cannot be had; the loader then skips it."""
-        ...
-
-    def name(self, index: int) -> str:
-        """What the user knows the picture by, unique within the source."""
-        ...
-
-    def label(self, index: int) -> int:
-        """Position in `classes`, or -1 for none."""
-        ...
 
 
 class FolderSource:
@@ -86,33 +60,14 @@ class FolderSource:
     def label(self, index: int) -> int:
         return int(self._labels[index])
 
+    def files(self) -> FileTable:
+        """Where its pictures lie on disk."""
+        return FileTable(os.fsencode(self.root), self._names, self._ends)
+
     def _raw_name(self, index: int) -> bytes:
-        if not 0 <= index < len(self):
-            raise IndexError(f"picture {index} of {len(self)}")
+        check_index(index, len(self))
         start = int(self._ends[index - 1]) if index else 0
         return self._names[start : int(self._ends[index])]
-
-
-class Subset:
-    """Some of another source's pictures, in the order of `indices`."""
-
-    def __init__(self, source: Source, indices: Sequence[int]) -> None:
-        self.source = source
-        self.indices = list(indices)
-        self.classes = source.classes
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def read(self, index: int) -> bytes:
-        return self.source.read(self.indices[index])
-
-    def name(self, index: int) -> str:
-        """Its name in the source."""
-        return self.source.name(self.indices[index])
-
-    def label(self, index: int) -> int:
-        return self.source.label(self.indices[index])
 
 
 class _Listing(NamedTuple):
