@@ -10,7 +10,7 @@ from rich.console import Console
 from fastdino.config import CheckConfig
 from fastdino.cores import usable_cores
 from fastdino.data.recipe import recipe_of
-from fastdino.data.sources import FolderSource, Source
+from fastdino.data.sources import Source, open_source
 from fastdino.errors import CheckFailed
 from fastdino.evaluate.features import progress_bar
 from fastdino.prepare.inspect import inspect
@@ -27,7 +27,7 @@ def run(config: CheckConfig) -> Report:
     that the trainer would skip. Copies, small pictures and everything else are notes.
     """
     recipe = recipe_of(config)
-    source = FolderSource(config.data_path)
+    source = open_source(config.data_path)
     threads = max(1, min(config.num_workers, usable_cores()))
     survey = survey_of(source, threads, Console(stderr=True))
     usable = survey.usable
