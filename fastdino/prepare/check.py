@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from functools import partial
 
 from rich.console import Console
@@ -51,9 +52,12 @@ def survey_of(source: Source, threads: int, console: Console) -> Survey:
     """Inspect all pictures with `threads` threads, under a progress bar on `console`."""
     survey = Survey(len(source))
     # Pillow warns of damaged metadata and large pictures, without saying of which file.
-    with warnings.catch_warnings(), progress_bar(console) as progress:
+    with (
+        warnings.catch_warnings(),
+        progress_bar(console) as progress,
+        closing(in_order(partial(inspect, source), range(len(source)), threads)) as found,
+    ):
         warnings.simplefilter("ignore")
-        found = in_order(partial(inspect, source), range(len(source)), threads)
         for index, picture in enumerate(progress.track(found, total=len(source), description="Checking")):
             survey.add(index, picture)
     return survey

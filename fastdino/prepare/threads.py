@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 _AHEAD = 4
 
 
-def in_order(work: Callable[[int], Result], indices: Iterable[int], threads: int) -> Iterator[Result]:
+def in_order(work: Callable[[int], Result], indices: Iterable[int], threads: int) -> Generator[Result, None, None]:
     """`work(index)` of every index, computed by `threads` threads, in the order of `indices`.
 
     Few are in flight at a time, so memory does not grow with their number. Whatever `work` raises ends the iteration.
