@@ -26,7 +26,7 @@ def test_few_are_in_flight() -> None:
     results = in_order(lambda index: started.append(index), range(10_000), 2)
     next(results)
     assert len(started) <= 8
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert len(started) <= 8
 
 
