@@ -135,8 +135,8 @@ def _notes(report: Report) -> Iterable[tuple[str, list[str]]]:
         yield text, [f"{name} is {format}" for name, format in report.misnamed.items()]
     if report.progressive:
         text = (
-            f"{_count(report.progressive, 'JPEG is', 'JPEGs are')} progressive, which takes about three times as long "
-            "to decode; fastdino pack rewrites them without changing a pixel"
+            f"{_count(report.progressive, 'JPEG is', 'JPEGs are')} progressive, which takes two to three times as "
+            "long to decode; fastdino pack rewrites them without changing a pixel"
         )
         yield text, []
     if report.rotated:
