@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -123,7 +122,7 @@ def _notes(report: Report) -> Iterable[tuple[str, list[str]]]:
     if copies:
         groups = _count(len(report.duplicates), "group")
         text = f"{_count(copies, 'file is a copy', 'files are copies')} of another, byte for byte ({groups})"
-        yield text, [" = ".join(group) for group in report.duplicates]
+        yield text, [" = ".join(_shortened(group)) for group in report.duplicates]
     if report.small:
         text = (
             f"{_count(report.small, 'picture has', 'pictures have')} a side below {report.small_side} pixels, the size "
@@ -178,9 +177,13 @@ def _finding(console: Console, label: str, text: str) -> None:
 
 
 def _examples(console: Console, lines: list[str]) -> None:
-    rest = len(lines) - _SHOWN
-    for line in lines[:_SHOWN] + ([f"and {rest:,} more"] if rest > 0 else []):
-        console.print(Padding.indent(Text(line), _INDENT), soft_wrap=True)
+    for line in _shortened(lines):
+        _line(console, " " * _INDENT + line)
+
+
+def _shortened(items: list[str]) -> list[str]:
+    rest = len(items) - _SHOWN
+    return items[:_SHOWN] + ([f"{rest:,} more"] if rest > 0 else [])
 
 
 def _line(console: Console, text: str) -> None:

@@ -102,6 +102,22 @@ def test_the_page_says_it_in_words(messy: Path, capsys: pytest.CaptureFixture[st
     )
 
 
+def test_long_lists_are_cut_on_the_page_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = encoded(photo())
+    for number in range(8):
+        (tmp_path / f"{'long' * 30}{number}.jpg").write_bytes(copy)
+        (tmp_path / f"cut{number}.jpg").write_bytes(copy[: len(copy) // 2 + number])
+    assert cli.main(["check", str(tmp_path), *FLAGS]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("       8 × image file is truncated") for line in lines)
+    assert sum("cut" in line for line in lines) == 5
+    (group,) = (line for line in lines if " = " in line)
+    assert group.count(" = ") == 5
+    assert group.endswith(" = 3 more")
+    _, report = checked(tmp_path, capsys)
+    assert len(report["unreadable"]) == len(report["duplicates"][0]) == 8
+
+
 def test_a_set_without_any_readable_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     code, report = checked(tmp_path, capsys)
