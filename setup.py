@@ -36,11 +36,30 @@ class BuildNative(build_ext):
                 flags = toolchain.jpeg_flags() or toolchain.Flags([], [])
                 extension.extra_compile_args += flags.compile
                 extension.extra_link_args += flags.link
+                extension.include_dirs.append("csrc")
+                extension.extra_objects += self._compile_simd(extension)
             super().build_extensions()
         except ImportError as error:
             self._do_without(f"{error}; to have it: pip install pybind11")
         except (BaseError, CCompilerError):
             self._do_without("it does not compile; the compiler's messages stand above")
+
+    def _compile_simd(self, extension: Extension) -> list[str]:
+        """The inner loops, once for each instruction set with flags of its own."""
+        if not toolchain.is_x86():
+            return []
+        extension.define_macros.append(("FASTDINO_X86", "1"))
+        objects = []
+        for source, flags in toolchain.SIMD_FLAGS.items():
+            objects += self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                include_dirs=extension.include_dirs,
+                macros=extension.define_macros,
+                extra_postargs=[*extension.extra_compile_args, *flags],
+                depends=extension.depends,
+            )
+        return objects
 
     def _do_without(self, reason: str) -> None:
         if REQUIRED:
@@ -76,10 +95,11 @@ setup(
     ext_modules=[
         Extension(
             "fastdino._native",
-            sources=sorted(str(path) for path in Path("csrc").glob("*.cpp")),
-            depends=sorted(str(path) for path in Path("csrc").glob("*.hpp")),
+            sources=toolchain.sources(),
+            depends=sorted(str(path) for path in Path("csrc").rglob("*.[hi]*")),
             language="c++",
-            extra_compile_args=["-std=c++17", "-O3", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden"],
+            extra_compile_args=[*toolchain.COMPILE_FLAGS, "-O3", "-g0", "-fvisibility=hidden", "-pthread"],
+            extra_link_args=["-pthread"],
         )
     ],
     cmdclass={"build_ext": BuildNative},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -30,6 +31,24 @@ JPEG_PROBE = """
 #include <jpeglib.h>
 int main() { jpeg_decompress_struct info; return jpeg_skip_scanlines(&info, 1); }
 """
+
+
+ROOT = Path(__file__).resolve().parent.parent
+# The crops must have Pillow's roundings: no contraction to fused multiply-add. Without the other two floating-point
+# flags the inner loops would not be vectorised; they take away error flags, not digits.
+COMPILE_FLAGS = [
+    "-std=c++17",
+    "-Wall",
+    "-Wextra",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+]
+# Sources that only some of the machines can run, chosen among when the extension is loaded.
+SIMD_FLAGS = {
+    "csrc/simd/avx2.cpp": ["-mavx2"],
+    "csrc/simd/avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
+}
 
 
 class Flags(NamedTuple):
@@ -62,6 +81,17 @@ def builds(source: str, flags: Flags) -> bool:
             return subprocess.run(command, capture_output=True).returncode == 0
         except OSError:
             return False
+
+
+def sources() -> list[str]:
+    """csrc/ but for SIMD_FLAGS, relative to the project's folder."""
+    found = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*.cpp"))
+    return [path for path in found if path not in SIMD_FLAGS]
+
+
+def is_x86() -> bool:
+    """Whether SIMD_FLAGS mean anything to this machine's compiler."""
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def jpeg_flags() -> Flags | None:
