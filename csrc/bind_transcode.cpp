@@ -1,19 +1,18 @@
 #include <pybind11/pybind11.h>
 
-#include <string_view>
-
+#include "byte_view.hpp"
 #include "transcode.hpp"
 
 namespace py = pybind11;
 
 namespace {
 
-py::bytes to_baseline(const py::bytes& data) {
-  const std::string_view bytes = data;
+py::bytes to_baseline(const py::buffer& data) {
+  const fastdino::ByteView bytes(data);
   std::vector<std::uint8_t> baseline;
   {
     const py::gil_scoped_release without_gil;
-    baseline = fastdino::to_baseline(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
+    baseline = fastdino::to_baseline(bytes.data(), bytes.size());
   }
   return py::bytes(reinterpret_cast<const char*>(baseline.data()), baseline.size());
 }

@@ -1,14 +1,12 @@
 #include "transcode.hpp"
 
-#include <csetjmp>
-#include <cstdio>
 #include <cstring>
 #include <new>
 #include <stdexcept>
 #include <utility>
 
-// jpeglib.h needs size_t and FILE, and does not include what declares them.
-#include <jpeglib.h>
+#include "jpeg_errors.hpp"
+
 // jerror.h needs jpeglib.h.
 #include <jerror.h>
 
@@ -19,22 +17,10 @@ constexpr unsigned kLongestSegment = 0xFFFF;
 constexpr std::size_t kFirstBuffer = 1 << 16;
 constexpr int kAdobe = JPEG_APP0 + 14;
 
-struct ErrorManager {
-  jpeg_error_mgr base;  // first member: libjpeg hands back a pointer to it
-  std::jmp_buf escape;
-  char message[JMSG_LENGTH_MAX];
-};
-
-void escape_with_message(j_common_ptr info) {
-  auto* errors = reinterpret_cast<ErrorManager*>(info->err);
-  errors->base.format_message(info, errors->message);
-  std::longjmp(errors->escape, 1);
-}
-
 // A warning means damage that libjpeg papers over, differently in the two kinds of file; level 0 and above is
 // chatter.
 void refuse_warning(j_common_ptr info, int level) {
-  if (level < 0) escape_with_message(info);
+  if (level < 0) info->err->error_exit(info);
 }
 
 // libjpeg's own memory destination leaves a dangling pointer behind when it is interrupted.
@@ -86,8 +72,7 @@ bool written_anyway(const jpeg_compress_struct& out, const jpeg_marker_struct& s
 class Transcoder {
  public:
   Transcoder() {
-    in_.err = out_.err = jpeg_std_error(&errors_.base);
-    errors_.base.error_exit = escape_with_message;
+    in_.err = out_.err = &errors_.base;
     errors_.base.emit_message = refuse_warning;
     destination_.base.init_destination = start_output;
     destination_.base.empty_output_buffer = grow_output;
@@ -100,8 +85,7 @@ class Transcoder {
   Transcoder(const Transcoder&) = delete;
   Transcoder& operator=(const Transcoder&) = delete;
 
-  // False if libjpeg gave up; `message` then says why. libjpeg leaves by longjmp, which runs no destructors,
-  // so nothing in this function may have one.
+  // False if libjpeg gave up; `message` then says why.
   bool run(const std::uint8_t* data, std::size_t size) {
     if (setjmp(errors_.escape) != 0) return false;
     jpeg_create_decompress(&in_);
@@ -133,7 +117,7 @@ class Transcoder {
   }
 
  private:
-  ErrorManager errors_ = {};
+  JpegErrors errors_;
   jpeg_decompress_struct in_ = {};
   jpeg_compress_struct out_ = {};
   Destination destination_ = {};

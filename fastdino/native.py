@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import struct
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 try:
     from fastdino import _native
@@ -52,6 +52,13 @@ def why_not() -> str:
     return f"native extension does not load ({_import_error}); using the Python path: reinstall fastdino"
 
 
+def extension() -> Any:
+    """The extension itself. Raises RuntimeError with `why_not` if it cannot be used."""
+    if _import_error is not None:
+        raise RuntimeError(why_not())
+    return _native
+
+
 def jpeg_header(data: Buffer) -> JpegHeader:
     """Reads a JPEG's header without decoding a pixel.
 
@@ -64,7 +71,7 @@ def jpeg_header(data: Buffer) -> JpegHeader:
     return JpegHeader(header.width, header.height, header.components, header.progressive, header.orientation)
 
 
-def to_baseline(data: bytes) -> bytes:
+def to_baseline(data: Buffer) -> bytes:
     """A progressive JPEG as a baseline one, which decodes two to three times as fast.
 
     The coefficients and thereby the pixels stay, and so do EXIF, colour profile and comments; the Huffman tables are
