@@ -95,6 +95,10 @@ class CropRecipe:
         if self.hue > 0.5:
             raise UserError(f"hue is {self.hue}: give at most 0.5, half of the colour circle.")
 
+    def sizes(self) -> list[int]:
+        """The side of each crop in pixels, the two global ones first."""
+        return [self.global_size] * 2 + [self.local_size] * self.local_crops_number
+
     def jitter_ranges(self) -> tuple[tuple[str, float, float], ...]:
         """(operation, lowest, highest factor) of the four; hue is a shift, in turns of the colour circle."""
         multiplied = (

@@ -1,4 +1,4 @@
-"""The loader's work on one chunk of a batch, done in a worker process or in the caller's own."""
+"""The reference loader's work on one chunk of a batch, done in a worker process or in the caller's own."""
 
 from __future__ import annotations
 
@@ -63,8 +63,7 @@ class ChunkMaker:
         return Chunk(crops, labels, skipped)
 
     def _allocate(self, pictures: int) -> list[npt.NDArray[np.uint8]]:
-        sizes = [self.recipe.global_size] * 2 + [self.recipe.local_size] * self.recipe.local_crops_number
-        return [np.empty((pictures, 3, size, size), dtype=np.uint8) for size in sizes]
+        return [np.empty((pictures, 3, size, size), dtype=np.uint8) for size in self.recipe.sizes()]
 
     def _first_readable(self, index: int, skipped: dict[str, str]) -> tuple[Image.Image, int] | None:
         """The picture at `index`, or the next one after it (wrapping) that can be read."""
