@@ -14,8 +14,9 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from fastdino import native
-from fastdino.data.reading import UnreadableImage, read_image, reason_of
+from fastdino.data.reading import UnreadableImage, reason_of
 from fastdino.data.sources import Source
+from fastdino.prepare.judging import seen_in_training
 
 DIGEST_BYTES = 16
 # Points of a picture that its channel statistics are taken from, a side; every picture then counts alike, as it does
@@ -75,7 +76,7 @@ def inspect(source: Source, index: int) -> Picture | str:
     """The picture, or the reason for which the trainer would skip it."""
     try:
         data = source.read(index)
-        pixels = read_image(data)
+        pixels = seen_in_training(data)
     except UnreadableImage as error:
         return str(error)
     except OSError as error:
@@ -109,7 +110,11 @@ class _Header:
 
 
 def _header(data: bytes) -> _Header:
-    with Image.open(BytesIO(data)) as image:
+    try:
+        image = Image.open(BytesIO(data))
+    except Exception:  # a damaged JPEG that the native decoder alone can read
+        return _Header("JPEG", _MODES["RGB"], *_jpeg_facts(data), animated=False)
+    with image:
         format = _SAME_FORMAT.get(image.format or "", image.format or "")
         is_jpeg = format == "JPEG"
         progressive, rotated = _jpeg_facts(data) if is_jpeg else (False, _is_turned(image))

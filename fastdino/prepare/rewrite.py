@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 from PIL import Image
 
 from fastdino import native
-from fastdino.data.reading import UnreadableImage, read_image
+from fastdino.data.reading import UnreadableImage
+from fastdino.prepare.judging import seen_in_training
 
 _QUALITY = 90
 _LONGEST_JPEG_SIDE = 65_500  # libjpeg's limit, in pixels
@@ -27,7 +28,7 @@ def rewrite(data: bytes, short_side: int | None) -> Rewritten:
     With `short_side`, pictures whose shorter side has more pixels are shrunk to it: as training sees them (RGB, EXIF
     rotation ignored), bicubic with antialiasing, stored as JPEG. Raises UnreadableImage for what training would skip.
     """
-    picture = read_image(data)
+    picture = seen_in_training(data)
     if short_side is not None and min(picture.size) > short_side:
         width, height = (max(1, round(side * short_side / min(picture.size))) for side in picture.size)
         if max(width, height) <= _LONGEST_JPEG_SIDE:
@@ -63,6 +64,6 @@ def _transcoded(data: bytes) -> bytes | None:
 # are not: equality is looked up, not assumed.
 def _shows(data: bytes, picture: Image.Image) -> bool:
     try:
-        return read_image(data).tobytes() == picture.tobytes()
+        return seen_in_training(data).tobytes() == picture.tobytes()
     except UnreadableImage:
         return False

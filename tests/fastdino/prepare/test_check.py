@@ -4,19 +4,23 @@ import json
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from fastdino import cli
+from fastdino import cli, native
 from fastdino.data.loader import MultiCropLoader
+from fastdino.data.reading import UnreadableImage, read_image
 from fastdino.data.sources import FolderSource
 from fastdino.prepare import check, speed
 from fastdino.prepare.inspect import Picture, inspect
+from tests.csrc import jpegs
 from tests.fastdino.prepare.pictures import encoded, photo, write_bad, write_good, write_odd
+
+needs_native = pytest.mark.skipif(not native.available(), reason=native.why_not() or "never")
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,36 @@ def test_judges_as_the_loader_does(messy: Path) -> None:
         pass
     survey = check.survey_of(FolderSource(messy), 2, Console(quiet=True))
     assert {loader.source.name(index): reason for index, reason in survey.unreadable.items()} == loader.skipped
+
+
+@pytest.mark.parametrize("implementation", ["reference", pytest.param("native", marks=needs_native)])
+def test_judges_damage_as_the_loader_does(
+    tmp_path: Path, implementation: Literal["native", "reference"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if implementation == "reference":
+        monkeypatch.setattr(native, "_import_error", ImportError("no such file"))
+    for number in range(150):
+        (tmp_path / f"{number}.jpg").write_bytes(jpegs.flipped(encoded(photo(9, 9)), number))
+    loader = MultiCropLoader(
+        tmp_path, 1, num_threads=1, implementation=implementation, global_size=8, local_crops_number=0
+    )
+    for _ in loader:
+        pass
+    loader.close()
+    survey = check.survey_of(FolderSource(tmp_path), 2, Console(quiet=True))
+    assert {loader.source.name(index): reason for index, reason in survey.unreadable.items()} == loader.skipped
+    assert 20 < len(loader.skipped) < 130
+    refused_by_pillow = {path.name for path in tmp_path.iterdir() if not readable(path)}
+    if implementation == "native":
+        assert loader.skipped.keys() < refused_by_pillow  # or the two need not be asked both
+
+
+def readable(path: Path) -> bool:
+    try:
+        read_image(path)
+    except UnreadableImage:
+        return False
+    return True
 
 
 def test_the_page_says_it_in_words(messy: Path, capsys: pytest.CaptureFixture[str]) -> None:
