@@ -13,7 +13,6 @@ from rich.console import Console
 
 from fastdino import cli, native
 from fastdino.data.loader import MultiCropLoader
-from fastdino.data.reading import UnreadableImage, read_image
 from fastdino.data.sources import FolderSource
 from fastdino.prepare import check, speed
 from fastdino.prepare.inspect import Picture, inspect
@@ -91,8 +90,11 @@ def test_judges_damage_as_the_loader_does(
 ) -> None:
     if implementation == "reference":
         monkeypatch.setattr(native, "_import_error", ImportError("no such file"))
+    whole = encoded(photo(9, 9))
     for number in range(150):
-        (tmp_path / f"{number}.jpg").write_bytes(jpegs.flipped(encoded(photo(9, 9)), number))
+        (tmp_path / f"{number}.jpg").write_bytes(jpegs.flipped(whole, number))
+    # The byte behind the first marker, without which Pillow does not take it for a JPEG.
+    (tmp_path / "native_alone.jpg").write_bytes(whole[:2] + b"?" + whole[3:])
     loader = MultiCropLoader(
         tmp_path, 1, num_threads=1, implementation=implementation, global_size=8, local_crops_number=0
     )
@@ -102,17 +104,7 @@ def test_judges_damage_as_the_loader_does(
     survey = check.survey_of(FolderSource(tmp_path), 2, Console(quiet=True))
     assert {loader.source.name(index): reason for index, reason in survey.unreadable.items()} == loader.skipped
     assert 20 < len(loader.skipped) < 130
-    refused_by_pillow = {path.name for path in tmp_path.iterdir() if not readable(path)}
-    if implementation == "native":
-        assert loader.skipped.keys() < refused_by_pillow  # or the two need not be asked both
-
-
-def readable(path: Path) -> bool:
-    try:
-        read_image(path)
-    except UnreadableImage:
-        return False
-    return True
+    assert ("native_alone.jpg" in loader.skipped) == (implementation == "reference")
 
 
 def test_the_page_says_it_in_words(messy: Path, capsys: pytest.CaptureFixture[str]) -> None:
