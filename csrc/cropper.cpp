@@ -58,8 +58,8 @@ void Cropper::resample(const Picture& picture, const CropPlan& plan) {
   // Transposing reads whole tiles, and so up to 15 rows below the last one.
   plane_stride_ = whole_tiles(static_cast<std::ptrdiff_t>(size) * (size + kTile));
   reserve(planes_, 3 * plane_stride_);
-  columns_.compute(plan.width, size);
-  rows_.compute(plan.height, size);
+  columns_ = &tables_.get(plan.width, size);
+  rows_ = &tables_.get(plan.height, size);
   const bool shrinks = plan.height > size && plan.height - size > 2 * (plan.width - size);
   for (int channel = 0; channel < channels_; ++channel) {
     if (shrinks && order_ == PassOrder::kShrinkingFirst) {
@@ -111,10 +111,10 @@ void Cropper::weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int ro
   for (int left = 0; left < plan.size; left += kTile) {
     const int width = std::min(kTile, plan.size - left);
     for (int i = 0; i < width; ++i) {
-      const Window& window = columns_.window(plan.flip ? plan.size - 1 - (left + i) : left + i);
+      const Window& window = columns_->window(plan.flip ? plan.size - 1 - (left + i) : left + i);
       std::ptrdiff_t column_stride;
       const std::uint8_t* column = columns(window, column_stride);
-      kernels_.weigh_rows(strip + i * strip_stride, column, column_stride, columns_.pairs(window), window.taps, rows);
+      kernels_.weigh_rows(strip + i * strip_stride, column, column_stride, columns_->pairs(window), window.taps, rows);
     }
     for (int top = 0; top < rows; top += kTile) {
       transpose_tile(out + top * out_stride + left, out_stride, strip + top, strip_stride);
@@ -126,8 +126,8 @@ void Cropper::weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int ro
 void Cropper::weigh_rows(std::uint8_t* out, std::ptrdiff_t out_stride, const std::uint8_t* in,
                          std::ptrdiff_t in_stride, int columns, int out_rows) {
   for (int y = 0; y < out_rows; ++y) {
-    const Window& window = rows_.window(y);
-    kernels_.weigh_rows(out + y * out_stride, in + window.first * in_stride, in_stride, rows_.pairs(window),
+    const Window& window = rows_->window(y);
+    kernels_.weigh_rows(out + y * out_stride, in + window.first * in_stride, in_stride, rows_->pairs(window),
                         window.taps, columns);
   }
 }

@@ -54,7 +54,8 @@ class Cropper {
 
   PassOrder order_;
   const Kernels& kernels_ = kernels();
-  ResampleTable columns_, rows_;
+  ResampleTables tables_;
+  const ResampleTable *columns_ = nullptr, *rows_ = nullptr;  // the crop's
   Buffer planes_, strip_, between_, turned_, spare_;
   std::vector<const std::uint8_t*> row_pointers_;
   std::ptrdiff_t plane_stride_ = 0;

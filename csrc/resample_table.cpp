@@ -30,6 +30,8 @@ void set(TapPair& pair, int place, std::int32_t coefficient) {
 }  // namespace
 
 void ResampleTable::compute(int in_size, int out_size) {
+  if (in_size == in_size_ && out_size == out_size_) return;
+  in_size_ = 0;  // in case that memory runs out below
   windows_.clear();
   pairs_.clear();
   const double scale = static_cast<double>(in_size) / out_size;
@@ -50,6 +52,8 @@ void ResampleTable::compute(int in_size, int out_size) {
     }
     add_window(first, taps);
   }
+  in_size_ = in_size;
+  out_size_ = out_size;
 }
 
 void ResampleTable::add_window(int first, int taps) {

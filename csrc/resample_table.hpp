@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "simd/kernels.hpp"
@@ -14,9 +15,10 @@ struct Window {
 };
 
 // The antialiased bicubic filter from `in_size` to `out_size` elements, with Pillow's coefficients bit for bit
-// (src/libImaging/Resample.c, precompute_coeffs). Memory is kept from one call of `compute` to the next.
+// (src/libImaging/Resample.c, precompute_coeffs).
 class ResampleTable {
  public:
+  // Memory is kept from one call to the next, and so is the result if the sizes are the same.
   void compute(int in_size, int out_size);
 
   const Window& window(int out) const { return windows_[static_cast<std::size_t>(out)]; }
@@ -25,9 +27,23 @@ class ResampleTable {
  private:
   void add_window(int first, int taps);
 
+  int in_size_ = 0, out_size_ = 0;
   std::vector<Window> windows_;
   std::vector<TapPair> pairs_;
   std::vector<double> weights_;
+};
+
+// Tables of the sizes that came up lately: crops come in few sizes, and a table costs as much as a tenth of its use.
+class ResampleTables {
+ public:
+  const ResampleTable& get(int in_size, int out_size) {
+    ResampleTable& table = tables_[static_cast<std::size_t>(in_size * 31 + out_size) % tables_.size()];
+    table.compute(in_size, out_size);
+    return table;
+  }
+
+ private:
+  std::array<ResampleTable, 1021> tables_;
 };
 
 }  // namespace fastdino

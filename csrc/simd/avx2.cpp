@@ -3,6 +3,9 @@
 #include "vec_avx2.hpp"
 
 #include "kernels.hpp"
+#include "registers.inl"
+#include "color.inl"
+#include "hue.inl"
 #include "pixels.inl"
 #include "rows.inl"
 #include "tables.hpp"

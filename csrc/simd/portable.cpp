@@ -6,6 +6,9 @@
 #endif
 
 #include "kernels.hpp"
+#include "registers.inl"
+#include "color.inl"
+#include "hue.inl"
 #include "pixels.inl"
 #include "rows.inl"
 #include "tables.hpp"

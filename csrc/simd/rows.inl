@@ -3,9 +3,7 @@
 namespace fastdino {
 namespace {
 
-using Register = Vec::Register;
-
-// The 4 * kBytes / 16 ints that stand for kBytes columns, in the order in which zipping leaves them.
+// The ints that stand for kBytes columns.
 struct Sums {
   Register part[4];
 
@@ -13,20 +11,6 @@ struct Sums {
     for (int i = 0; i < 4; ++i) part[i] = Vec::add_ints(part[i], Vec::multiply_pairs(pixels[i], factors));
   }
 };
-
-// Columns of two rows as shorts a0 b0 a1 b1 ...
-inline void zip_rows(const std::uint8_t* a, const std::uint8_t* b, Register pixels[4]) {
-  const Register first = Vec::load(a), second = Vec::load(b), zero = Vec::zero();
-  const Register low = Vec::zip_low_bytes(first, second), high = Vec::zip_high_bytes(first, second);
-  pixels[0] = Vec::zip_low_bytes(low, zero);
-  pixels[1] = Vec::zip_high_bytes(low, zero);
-  pixels[2] = Vec::zip_low_bytes(high, zero);
-  pixels[3] = Vec::zip_high_bytes(high, zero);
-}
-
-inline Register pack(const Register ints[4]) {
-  return Vec::pack_shorts(Vec::pack_ints(ints[0], ints[1]), Vec::pack_ints(ints[2], ints[3]));
-}
 
 void weigh_rows(std::uint8_t* out, const std::uint8_t* in, std::ptrdiff_t stride, const TapPair* pairs, int taps,
                 int count) {

@@ -41,6 +41,25 @@ struct Vec {
   }
   static Register pack_ints(Register a, Register b) { return _mm256_packs_epi32(a, b); }
   static Register pack_shorts(Register a, Register b) { return _mm256_packus_epi16(a, b); }
+
+  // Floats in the places of ints.
+  using Floats = __m256;
+  static Floats every_float(float value) { return _mm256_set1_ps(value); }
+  static Floats to_floats(Register ints) { return _mm256_cvtepi32_ps(ints); }
+  static Register truncate(Floats v) { return _mm256_cvttps_epi32(v); }
+  static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+  static Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
+  static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+  static Floats divide(Floats a, Floats b) { return _mm256_div_ps(a, b); }
+  static Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+  static Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+  static Floats magnitude(Floats v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), v); }
+  // `yes` where a == b, `no` elsewhere.
+  static Floats if_equal(Floats a, Floats b, Floats yes, Floats no) {
+    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_EQ_OQ));
+  }
+  static Floats if_negative(Floats v, Floats yes, Floats no) { return _mm256_blendv_ps(no, yes, v); }
+  static Register and_ints(Register a, Register b) { return _mm256_and_si256(a, b); }
 };
 
 }  // namespace

@@ -41,6 +41,27 @@ struct Vec {
   }
   static Register pack_ints(Register a, Register b) { return _mm512_packs_epi32(a, b); }
   static Register pack_shorts(Register a, Register b) { return _mm512_packus_epi16(a, b); }
+
+  // Floats in the places of ints.
+  using Floats = __m512;
+  static Floats every_float(float value) { return _mm512_set1_ps(value); }
+  static Floats to_floats(Register ints) { return _mm512_cvtepi32_ps(ints); }
+  static Register truncate(Floats v) { return _mm512_cvttps_epi32(v); }
+  static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+  static Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+  static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
+  static Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+  static Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+  static Floats magnitude(Floats v) { return _mm512_abs_ps(v); }
+  // `yes` where a == b, `no` elsewhere.
+  static Floats if_equal(Floats a, Floats b, Floats yes, Floats no) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), no, yes);
+  }
+  static Floats if_negative(Floats v, Floats yes, Floats no) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ), no, yes);
+  }
+  static Register and_ints(Register a, Register b) { return _mm512_and_si512(a, b); }
 };
 
 }  // namespace

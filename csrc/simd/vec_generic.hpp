@@ -76,6 +76,50 @@ struct Vec {
     });
   }
 
+
+  // Floats in the places of ints.
+  using Floats = Register;
+  static Floats every_float(float value) {
+    return make<float>([=](int) { return value; });
+  }
+  static Floats to_floats(Register ints) {
+    return make<float>([&](int i) { return static_cast<float>(get<std::int32_t>(ints, i)); });
+  }
+  static Register truncate(Floats v) {
+    return make<std::int32_t>([&](int i) { return static_cast<std::int32_t>(get<float>(v, i)); });
+  }
+  static Floats add(Floats a, Floats b) {
+    return make<float>([&](int i) { return get<float>(a, i) + get<float>(b, i); });
+  }
+  static Floats subtract(Floats a, Floats b) {
+    return make<float>([&](int i) { return get<float>(a, i) - get<float>(b, i); });
+  }
+  static Floats multiply(Floats a, Floats b) {
+    return make<float>([&](int i) { return get<float>(a, i) * get<float>(b, i); });
+  }
+  static Floats divide(Floats a, Floats b) {
+    return make<float>([&](int i) { return get<float>(a, i) / get<float>(b, i); });
+  }
+  static Floats larger(Floats a, Floats b) {
+    return make<float>([&](int i) { return get<float>(a, i) > get<float>(b, i) ? get<float>(a, i) : get<float>(b, i); });
+  }
+  static Floats smaller(Floats a, Floats b) {
+    return make<float>([&](int i) { return get<float>(a, i) < get<float>(b, i) ? get<float>(a, i) : get<float>(b, i); });
+  }
+  static Floats magnitude(Floats v) {
+    return make<float>([&](int i) { return get<float>(v, i) < 0 ? -get<float>(v, i) : get<float>(v, i); });
+  }
+  // `yes` where a == b, `no` elsewhere.
+  static Floats if_equal(Floats a, Floats b, Floats yes, Floats no) {
+    return make<float>([&](int i) { return get<float>(get<float>(a, i) == get<float>(b, i) ? yes : no, i); });
+  }
+  static Floats if_negative(Floats v, Floats yes, Floats no) {
+    return make<float>([&](int i) { return get<float>(get<float>(v, i) < 0 ? yes : no, i); });
+  }
+  static Register and_ints(Register a, Register b) {
+    return make<std::uint32_t>([&](int i) { return get<std::uint32_t>(a, i) & get<std::uint32_t>(b, i); });
+  }
+
  private:
   template <typename Item>
   static Item get(const Register& v, int i) {

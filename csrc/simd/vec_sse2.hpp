@@ -41,6 +41,29 @@ struct Vec {
   }
   static Register pack_ints(Register a, Register b) { return _mm_packs_epi32(a, b); }
   static Register pack_shorts(Register a, Register b) { return _mm_packus_epi16(a, b); }
+
+  // Floats in the places of ints.
+  using Floats = __m128;
+  static Floats every_float(float value) { return _mm_set1_ps(value); }
+  static Floats to_floats(Register ints) { return _mm_cvtepi32_ps(ints); }
+  static Register truncate(Floats v) { return _mm_cvttps_epi32(v); }
+  static Floats add(Floats a, Floats b) { return _mm_add_ps(a, b); }
+  static Floats subtract(Floats a, Floats b) { return _mm_sub_ps(a, b); }
+  static Floats multiply(Floats a, Floats b) { return _mm_mul_ps(a, b); }
+  static Floats divide(Floats a, Floats b) { return _mm_div_ps(a, b); }
+  static Floats larger(Floats a, Floats b) { return _mm_max_ps(a, b); }
+  static Floats smaller(Floats a, Floats b) { return _mm_min_ps(a, b); }
+  static Floats magnitude(Floats v) { return _mm_andnot_ps(_mm_set1_ps(-0.0F), v); }
+  // `yes` where a == b, `no` elsewhere.
+  static Floats if_equal(Floats a, Floats b, Floats yes, Floats no) {
+    const __m128 equal = _mm_cmpeq_ps(a, b);
+    return _mm_or_ps(_mm_and_ps(equal, yes), _mm_andnot_ps(equal, no));
+  }
+  static Floats if_negative(Floats v, Floats yes, Floats no) {
+    const __m128 negative = _mm_cmplt_ps(v, _mm_setzero_ps());
+    return _mm_or_ps(_mm_and_ps(negative, yes), _mm_andnot_ps(negative, no));
+  }
+  static Register and_ints(Register a, Register b) { return _mm_and_si128(a, b); }
 };
 
 }  // namespace
