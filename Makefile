@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-BUILD_INPUTS := pyproject.toml setup.py $(wildcard scripts/*.py csrc/*)
-CXX_SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp tests/csrc/*.cpp)
+BUILD_INPUTS := pyproject.toml setup.py $(wildcard scripts/*.py csrc/*/*)
+CXX_SOURCES := $(wildcard csrc/*/* tests/csrc/*.[ch]pp)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench sanitize clean

@@ -30,7 +30,9 @@ class BuildNative(build_ext):
             return
         try:
             import pybind11
+            from pybind11.setup_helpers import ParallelCompile
 
+            ParallelCompile(default=0).install()  # 0: as many compilers as there are cores
             for extension in self.extensions:
                 extension.include_dirs.append(pybind11.get_include())
                 flags = toolchain.jpeg_flags() or toolchain.Flags([], [])

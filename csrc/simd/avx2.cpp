@@ -1,14 +1,14 @@
 // Compiled with flags of its own: nothing here may call inline functions of the standard library, of which the
 // linker would keep one copy for all.
-#include "vec_avx2.hpp"
+#include "simd/vec_avx2.hpp"
 
-#include "kernels.hpp"
-#include "registers.inl"
-#include "color.inl"
-#include "hue.inl"
-#include "pixels.inl"
-#include "rows.inl"
-#include "tables.hpp"
+#include "simd/kernels.hpp"
+#include "simd/registers.inl"
+#include "simd/color.inl"
+#include "simd/hue.inl"
+#include "simd/pixels.inl"
+#include "simd/rows.inl"
+#include "simd/tables.hpp"
 
 namespace fastdino {
 const Kernels kAvx2 = {"avx2",      weigh_rows, box_rows,    blend_solid, blend_luma,  luma,

@@ -1,14 +1,19 @@
 // Compiled with flags of its own: nothing here may call inline functions of the standard library, of which the
 // linker would keep one copy for all.
-#include "vec_avx512.hpp"
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC's own header leaves a register undefined on purpose, and GCC warns of it where it is inlined.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include "simd/vec_avx512.hpp"
 
-#include "kernels.hpp"
-#include "registers.inl"
-#include "color.inl"
-#include "hue.inl"
-#include "pixels.inl"
-#include "rows.inl"
-#include "tables.hpp"
+#include "simd/kernels.hpp"
+#include "simd/registers.inl"
+#include "simd/color.inl"
+#include "simd/hue.inl"
+#include "simd/pixels.inl"
+#include "simd/rows.inl"
+#include "simd/tables.hpp"
 
 namespace fastdino {
 const Kernels kAvx512 = {"avx512",      weigh_rows, box_rows,    blend_solid, blend_luma,  luma,

@@ -1,5 +1,10 @@
 // Colour jitter and luma, with Pillow's roundings. Floating-point contraction must be off. Included once for each
 // instruction set, behind its Vec and registers.inl.
+#pragma once
+
+#include "simd/kernels.hpp"
+#include "simd/registers.inl"
+
 namespace fastdino {
 namespace {
 

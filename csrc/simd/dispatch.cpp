@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels.hpp"
-#include "tables.hpp"
+#include "simd/kernels.hpp"
+#include "simd/tables.hpp"
 
 namespace fastdino {
 namespace {

@@ -1,6 +1,10 @@
 // The hue shift: RGB -> HSV of bytes, h + shift modulo 256, -> RGB, as Pillow computes it (src/libImaging/Convert.c,
 // rgb2hsv and hsv2rgb, after colorsys), in single precision where Pillow mixes it with double: a test over all 2^24
 // colours shows that the bytes are the same.
+#pragma once
+
+#include "simd/color.inl"
+
 namespace fastdino {
 namespace {
 

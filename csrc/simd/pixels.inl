@@ -1,5 +1,9 @@
 // Operations on single pixels, written so that compilers vectorise them: no branches, no calls, exact counts.
 // Included once for each instruction set. Floating-point contraction must be off: the roundings are Pillow's.
+#pragma once
+
+#include "simd/kernels.hpp"
+
 namespace fastdino {
 namespace {
 

@@ -1,17 +1,17 @@
 // What every machine of the architecture runs.
 #if defined(__SSE2__)
-#include "vec_sse2.hpp"
+#include "simd/vec_sse2.hpp"
 #else
-#include "vec_generic.hpp"
+#include "simd/vec_generic.hpp"
 #endif
 
-#include "kernels.hpp"
-#include "registers.inl"
-#include "color.inl"
-#include "hue.inl"
-#include "pixels.inl"
-#include "rows.inl"
-#include "tables.hpp"
+#include "simd/kernels.hpp"
+#include "simd/registers.inl"
+#include "simd/color.inl"
+#include "simd/hue.inl"
+#include "simd/pixels.inl"
+#include "simd/rows.inl"
+#include "simd/tables.hpp"
 
 namespace fastdino {
 const Kernels kPortable = {"portable",      weigh_rows, box_rows,    blend_solid, blend_luma,  luma,

@@ -1,4 +1,6 @@
 // What the kernels share: bytes as ints and back. Included once for each instruction set, behind its Vec.
+#pragma once
+
 namespace fastdino {
 namespace {
 

@@ -1,5 +1,10 @@
 // Weighted sums of rows, the one shape that both resampling passes and both blurring directions have. Included
 // once for each instruction set, behind its Vec.
+#pragma once
+
+#include "simd/kernels.hpp"
+#include "simd/registers.inl"
+
 namespace fastdino {
 namespace {
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels.hpp"
+#include "simd/kernels.hpp"
 
 namespace fastdino {
 

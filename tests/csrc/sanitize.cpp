@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "../../csrc/jpeg_header.hpp"
+#include "jpeg/header.hpp"
 
 namespace {
 

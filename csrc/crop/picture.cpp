@@ -1,6 +1,6 @@
-#include "picture.hpp"
+#include "crop/picture.hpp"
 
-#include "transpose.hpp"
+#include "crop/transpose.hpp"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>

@@ -1,11 +1,11 @@
-#include "transcode.hpp"
+#include "jpeg/transcode.hpp"
 
 #include <cstring>
 #include <new>
 #include <stdexcept>
 #include <utility>
 
-#include "jpeg_errors.hpp"
+#include "jpeg/errors.hpp"
 
 // jerror.h needs jpeglib.h.
 #include <jerror.h>

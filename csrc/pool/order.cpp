@@ -1,4 +1,4 @@
-#include "order.hpp"
+#include "pool/order.hpp"
 
 namespace fastdino {
 namespace {

@@ -1,4 +1,4 @@
-#include "jpeg_header.hpp"
+#include "jpeg/header.hpp"
 
 #include <csetjmp>
 #include <cstdio>
@@ -10,7 +10,7 @@
 // jpeglib.h needs size_t and FILE, and does not include what declares them.
 #include <jpeglib.h>
 
-#include "exif.hpp"
+#include "jpeg/exif.hpp"
 
 namespace fastdino {
 namespace {

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "buffer.hpp"
+#include "crop/buffer.hpp"
 
 namespace fastdino {
 

@@ -1,7 +1,7 @@
 #include <pybind11/pybind11.h>
 
-#include "byte_view.hpp"
-#include "transcode.hpp"
+#include "bindings/byte_view.hpp"
+#include "jpeg/transcode.hpp"
 
 namespace py = pybind11;
 

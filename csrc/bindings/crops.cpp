@@ -4,12 +4,12 @@
 #include <stdexcept>
 #include <tuple>
 
-#include "byte_view.hpp"
-#include "cropper.hpp"
-#include "jpeg_decoder.hpp"
-#include "order.hpp"
-#include "plan.hpp"
-#include "python_picture.hpp"
+#include "bindings/byte_view.hpp"
+#include "crop/cropper.hpp"
+#include "jpeg/decoder.hpp"
+#include "pool/order.hpp"
+#include "crop/plan.hpp"
+#include "bindings/python_picture.hpp"
 
 namespace py = pybind11;
 

@@ -1,4 +1,4 @@
-#include "exif.hpp"
+#include "jpeg/exif.hpp"
 
 #include <cstring>
 

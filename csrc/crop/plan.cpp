@@ -1,9 +1,9 @@
-#include "plan.hpp"
+#include "crop/plan.hpp"
 
 #include <algorithm>
 #include <cmath>
 
-#include "philox.hpp"
+#include "crop/philox.hpp"
 
 namespace fastdino {
 namespace {

@@ -1,10 +1,10 @@
-#include "cropper.hpp"
+#include "crop/cropper.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
-#include "transpose.hpp"
+#include "crop/transpose.hpp"
 
 namespace fastdino {
 namespace {

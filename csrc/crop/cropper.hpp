@@ -4,12 +4,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "buffer.hpp"
-#include "picture.hpp"
-#include "plan.hpp"
-#include "resample_table.hpp"
+#include "crop/buffer.hpp"
+#include "crop/picture.hpp"
+#include "crop/plan.hpp"
+#include "crop/resample_table.hpp"
 #include "simd/kernels.hpp"
-#include "stages.hpp"
+#include "crop/stages.hpp"
 
 namespace fastdino {
 

@@ -2,7 +2,7 @@
 
 #include <pybind11/numpy.h>
 
-#include "picture.hpp"
+#include "crop/picture.hpp"
 
 namespace fastdino {
 

@@ -1,11 +1,11 @@
-#include "python_picture.hpp"
+#include "bindings/python_picture.hpp"
 
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <vector>
 
-#include "transpose.hpp"
+#include "crop/transpose.hpp"
 
 namespace fastdino {
 

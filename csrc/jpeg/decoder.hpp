@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "picture.hpp"
+#include "crop/picture.hpp"
 
 namespace fastdino {
 

@@ -14,12 +14,12 @@
 #include <utility>
 #include <vector>
 
-#include "cropper.hpp"
-#include "jpeg_decoder.hpp"
-#include "order.hpp"
-#include "picture.hpp"
-#include "plan.hpp"
-#include "stages.hpp"
+#include "crop/cropper.hpp"
+#include "jpeg/decoder.hpp"
+#include "pool/order.hpp"
+#include "crop/picture.hpp"
+#include "crop/plan.hpp"
+#include "crop/stages.hpp"
 
 namespace fastdino {
 

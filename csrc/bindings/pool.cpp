@@ -6,9 +6,9 @@
 #include <optional>
 #include <string>
 
-#include "file_source.hpp"
-#include "pool.hpp"
-#include "python_picture.hpp"
+#include "pool/file_source.hpp"
+#include "pool/pool.hpp"
+#include "bindings/python_picture.hpp"
 
 namespace py = pybind11;
 

@@ -1,10 +1,10 @@
-#include "jpeg_decoder.hpp"
+#include "jpeg/decoder.hpp"
 
 #include <algorithm>
 #include <cstring>
 
-#include "jpeg_errors.hpp"
-#include "transpose.hpp"
+#include "jpeg/errors.hpp"
+#include "crop/transpose.hpp"
 
 namespace fastdino {
 namespace {

@@ -1,7 +1,7 @@
 #include <pybind11/pybind11.h>
 
-#include "byte_view.hpp"
-#include "jpeg_header.hpp"
+#include "bindings/byte_view.hpp"
+#include "jpeg/header.hpp"
 
 namespace py = pybind11;
 

@@ -1,4 +1,4 @@
-#include "resample_table.hpp"
+#include "crop/resample_table.hpp"
 
 #include <algorithm>
 #include <cmath>

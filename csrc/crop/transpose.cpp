@@ -1,4 +1,4 @@
-#include "transpose.hpp"
+#include "crop/transpose.hpp"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
