@@ -47,7 +47,9 @@ struct JpegDecoder::State {
 
   bool start(const std::uint8_t* data, std::size_t size) {
     if (setjmp(errors.escape) != 0) return false;
-    jpeg_abort_decompress(&info);
+    // An abort would keep the tables of the picture before, and a damaged one that lacks its own would use them.
+    jpeg_destroy_decompress(&info);
+    jpeg_create_decompress(&info);
     jpeg_mem_src(&info, data, static_cast<unsigned long>(size));
     // libjpeg's own would pretend that the file ends here, and give grey for what is missing.
     info.src->fill_input_buffer = [](j_decompress_ptr decompress) -> boolean {

@@ -43,6 +43,7 @@ struct Pool::State {
       : settings(std::move(chosen)), source(std::move(pictures)) {}
 
   void work();
+  void end();
   bool claim(std::unique_lock<std::mutex>& lock, Claim& claim);
   void prepare(const Claim& claim, Desk& desk);
   void crop(const Claim& claim, Desk& desk);
@@ -69,24 +70,34 @@ struct Pool::State {
   std::vector<std::thread> threads;
 };
 
-Pool::Pool(PoolSettings settings, std::shared_ptr<PictureSource> source)
-    : state_(std::make_unique<State>(std::move(settings), std::move(source))) {
+Pool::Pool(PoolSettings settings, std::shared_ptr<PictureSource> source) {
+  kernels();  // throws here what no thread may throw
+  state_ = std::make_unique<State>(std::move(settings), std::move(source));
   State& state = *state_;
-  for (int i = 0; i < state.settings.threads; ++i) state.threads.emplace_back([&state] { state.work(); });
+  try {
+    for (int i = 0; i < state.settings.threads; ++i) state.threads.emplace_back([&state] { state.work(); });
+  } catch (...) {  // the system has no more threads
+    state.end();
+    throw;
+  }
 }
 
 Pool::~Pool() {
-  if (getpid() != state_->owner) {
+  if (getpid() == state_->owner) {
+    state_->end();
+  } else {
     static_cast<void>(state_.release());
-    return;
   }
+}
+
+void Pool::State::end() {
   {
-    const std::lock_guard lock(state_->mutex);
-    state_->closing = true;
-    state_->queue.clear();
+    const std::lock_guard lock(mutex);
+    closing = true;
+    queue.clear();
   }
-  state_->work_to_do.notify_all();
-  for (std::thread& thread : state_->threads) thread.join();
+  work_to_do.notify_all();
+  for (std::thread& thread : threads) thread.join();
 }
 
 void Pool::submit(Batch batch) {

@@ -45,6 +45,9 @@ class BatchSettings(NamedTuple):
 class Batches(Protocol):
     """Prepares batches ahead of the one that is taken, on the assumption that the next ones follow it."""
 
+    name: str
+    """For the log: what prepares them, and on what."""
+
     def take(self, epoch: int, batch: int) -> tuple[Batch, dict[str, str]]:
         """The batch, and the pictures passed over in it: name -> reason.
 
@@ -77,3 +80,9 @@ def nothing_readable(source: Source, skipped: dict[str, str]) -> str:
     """The sentence that ends a training on a source of which no picture can be read."""
     name, reason = next(iter(skipped.items()))
     return f"None of the {len(source)} pictures can be read, the first of them ({name}) for this reason: {reason}."
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 thread`, `2 threads`, `2 processes`."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{'' if number == 1 else ending}"

@@ -12,6 +12,7 @@ import PIL
 from fastdino import native
 from fastdino.data.plan import CropPlan, CropRecipe
 from fastdino.data.sources import FileTable
+from fastdino.errors import UserError
 
 _OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 _WORD = (1 << 64) - 1
@@ -27,8 +28,14 @@ def word(value: int) -> int:
 
 
 def simd() -> str:
-    """The instruction set of the inner loops: avx512, avx2 or portable."""
-    name: str = native.extension().simd()
+    """The instruction set of the inner loops: avx512, avx2 or portable, or what FASTDINO_SIMD asks for.
+
+    Raises UserError if that is nothing that this machine runs.
+    """
+    try:
+        name: str = native.extension().simd()
+    except ValueError as error:
+        raise UserError(f"{error}.") from error
     return name
 
 

@@ -34,7 +34,7 @@ class MultiCropLoader:
 
     A picture that cannot be read or has vanished is replaced by the next readable one (with its own label, and
     the crops drawn for the missing one) and noted in `skipped`, name -> reason. `wait_seconds` adds up how long
-    the consumer has waited for batches.
+    the consumer has waited for batches; `implementation` says for people which one runs, and on what.
 
     Raises UserError for pictures that cannot be used, fewer of them than a global batch, a recipe out of range,
     and, while iterating, when no picture can be read; ValueError for an output or implementation that does not
@@ -63,7 +63,7 @@ class MultiCropLoader:
             raise ValueError(f"output is {output!r}; there are {', '.join(DTYPES)}")
         if implementation not in ("auto", "native", "reference"):
             raise ValueError(f"implementation is {implementation!r}; there are auto, native and reference")
-        recipe = CropRecipe(
+        self.recipe = CropRecipe(
             (global_crops_scale[0], global_crops_scale[1]),
             (local_crops_scale[0], local_crops_scale[1]),
             local_crops_number,
@@ -73,9 +73,10 @@ class MultiCropLoader:
         )
         self.source = open_source(data_path)
         threads = usable_cores() if num_threads is None else num_threads
-        self._settings = BatchSettings(self.source, recipe, batch_size, seed, threads, output, rank, world_size)
+        self._settings = BatchSettings(self.source, self.recipe, batch_size, seed, threads, output, rank, world_size)
         self._require_a_global_batch()
         self._batches = make_batches(self._settings, implementation)
+        self.implementation = self._batches.name
         self.skipped: dict[str, str] = {}
         self.wait_seconds = 0.0
         self._epoch = 0

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fastdino.data.batches import DTYPES, Batch, BatchSettings, nothing_readable
+from fastdino.data.batches import DTYPES, Batch, BatchSettings, counted, nothing_readable
 from fastdino.data import engine
 from fastdino.data.memory import BatchMemory
 from fastdino.data.reading import UnreadableImage, read_image, reason_of
@@ -34,6 +34,7 @@ class NativeBatches:
     """
 
     def __init__(self, settings: BatchSettings) -> None:
+        self.name = f"C++ ({engine.simd()}), {counted(max(1, settings.threads), 'thread')}"
         self._settings = settings
         self._memory = BatchMemory(settings.batch_size, settings.recipe.sizes(), DTYPES[settings.output])
         self._sequential = bool(getattr(settings.source, "sequential", False))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from fastdino.data.batches import DTYPES, Batch, BatchSettings, nothing_readable
+from fastdino.data.batches import DTYPES, Batch, BatchSettings, counted, nothing_readable
 from fastdino.data.normalize import normalize
 from fastdino.data.order import EpochOrder
 from fastdino.data.reference_worker import Chunk, ChunkMaker, Task, as_it_is, start_worker
@@ -30,6 +30,7 @@ class ReferenceBatches:
         self._sequential = bool(getattr(settings.source, "sequential", False))
         # A stream has one reader, and it is this process.
         self._processes = 0 if self._sequential else settings.threads
+        self.name = f"Pillow, {counted(self._processes, 'process')}" if self._processes else "Pillow, in this process"
         self._tasks = _Tasks(settings, self._sequential)
         self._chunks: DataLoader[Chunk] | None = None
         self._running: Iterator[Chunk] | None = None

@@ -21,7 +21,7 @@ from fastdino.cores import usable_cores
 from fastdino.data.normalize import normalize
 from fastdino.data.reading import UnreadableImage, read_image, reason_of
 from fastdino.data.sources import Source
-from fastdino.data.worker import as_it_is, start_worker
+from fastdino.data.reference_worker import as_it_is, start_worker
 from fastdino.errors import UserError
 
 # The original looks at the middle 224 of 256 pixels, and so does ImageNet's protocol; other sizes keep the

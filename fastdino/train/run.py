@@ -269,7 +269,7 @@ class Run:
         self.console.print(
             f"{config.arch} ({parameters:.1f} M parameters) on {len(self.loader.source):,} pictures, {device}, "
             f"{self.trainee.precision.name}, {self.schedules.steps_per_epoch} steps of {config.batch_size} pictures "
-            f"an epoch{going_on}",
+            f"an epoch{going_on}; crops by {self.loader.implementation}",
             highlight=False,
             soft_wrap=True,
         )
