@@ -5,11 +5,11 @@
 #include <tuple>
 
 #include "bindings/byte_view.hpp"
+#include "bindings/python_picture.hpp"
 #include "crop/cropper.hpp"
+#include "crop/plan.hpp"
 #include "jpeg/decoder.hpp"
 #include "pool/order.hpp"
-#include "crop/plan.hpp"
-#include "bindings/python_picture.hpp"
 
 namespace py = pybind11;
 
@@ -19,7 +19,8 @@ using fastdino::CropPlan;
 using fastdino::PixelArray;
 
 // The fields of fastdino.data.CropPlan in their order; operations by their number.
-using PlanFields = std::tuple<int, int, int, int, int, bool, std::vector<std::pair<int, double>>, bool, double, bool>;
+using PlanFields =
+    std::tuple<int, int, int, int, int, bool, std::vector<std::pair<int, double>>, bool, double, bool>;
 
 PlanFields fields_of(const CropPlan& plan) {
   std::vector<std::pair<int, double>> jitter;
@@ -38,18 +39,20 @@ CropPlan plan_of(const PlanFields& fields, const fastdino::Picture& picture) {
   std::vector<std::pair<int, double>> jitter;
   std::tie(plan.top, plan.left, plan.height, plan.width, plan.size, plan.flip, jitter, plan.grayscale,
            plan.blur_radius, plan.solarize) = fields;
-  if (plan.top < 0 || plan.left < 0 || plan.height < 1 || plan.width < 1 || plan.top > picture.height() - plan.height ||
-      plan.left > picture.width() - plan.width) {
+  if (plan.top < 0 || plan.left < 0 || plan.height < 1 || plan.width < 1 ||
+      plan.top > picture.height() - plan.height || plan.left > picture.width() - plan.width) {
     throw std::invalid_argument("the crop's box does not lie within the picture");
   }
-  if (plan.size < 1 || plan.size > largest_size) throw std::invalid_argument("a crop has 1 to 16384 pixels a side");
+  if (plan.size < 1 || plan.size > largest_size)
+    throw std::invalid_argument("a crop has 1 to 16384 pixels a side");
   if (!(plan.blur_radius >= 0 && plan.blur_radius <= largest_radius)) {
     throw std::invalid_argument("a blur's radius is 0 to 50 pixels");
   }
   if (jitter.size() > plan.jitter.size()) throw std::invalid_argument("a crop has at most four jitter steps");
   for (const auto& [operation, factor] : jitter) {
     if (operation < 0 || operation > 3) throw std::invalid_argument("there are jitter operations 0 to 3");
-    plan.jitter[static_cast<std::size_t>(plan.jitter_steps++)] = {static_cast<fastdino::Jitter>(operation), factor};
+    plan.jitter[static_cast<std::size_t>(plan.jitter_steps++)] = {static_cast<fastdino::Jitter>(operation),
+                                                                  factor};
   }
   return plan;
 }
@@ -104,7 +107,8 @@ PixelArray decode_jpeg(const py::buffer& data) {
   return pixels;
 }
 
-std::vector<PixelArray> cut_jpeg(const py::buffer& data, const std::vector<PlanFields>& plans, bool shrinking_first) {
+std::vector<PixelArray> cut_jpeg(const py::buffer& data, const std::vector<PlanFields>& plans,
+                                 bool shrinking_first) {
   fastdino::Picture picture;
   decode(data, picture);
   return cut(picture, plans, shrinking_first);
@@ -132,19 +136,23 @@ py::array_t<std::int64_t> epoch_order(std::uint64_t seed, std::uint64_t epoch, s
 void bind_crops(py::module_& module) {
   using Range = std::array<double, 2>;
   py::class_<fastdino::Recipe>(module, "Recipe")
-      .def(py::init([](Range global_scale, Range local_scale, int local_crops, int global_size, int local_size,
-                       std::array<Range, 4> jitter) {
+      .def(py::init([](Range global_scale, Range local_scale, int local_crops, int global_size,
+                       int local_size, std::array<Range, 4> jitter) {
              return fastdino::Recipe{global_scale, local_scale, local_crops, global_size, local_size, jitter};
            }),
            py::arg("global_scale"), py::arg("local_scale"), py::arg("local_crops"), py::arg("global_size"),
            py::arg("local_size"), py::arg("jitter"));
-  module.def("draw_crops", &draw_crops, py::arg("recipe"), py::arg("seed"), py::arg("epoch"), py::arg("index"),
-             py::arg("width"), py::arg("height"), "The plans of one picture's crops, as tuples.");
-  module.def("decode_jpeg", &decode_jpeg, py::arg("data"), "(height, width, 3) pixels; ValueError if damaged.");
+  module.def("draw_crops", &draw_crops, py::arg("recipe"), py::arg("seed"), py::arg("epoch"),
+             py::arg("index"), py::arg("width"), py::arg("height"),
+             "The plans of one picture's crops, as tuples.");
+  module.def("decode_jpeg", &decode_jpeg, py::arg("data"),
+             "(height, width, 3) pixels; ValueError if damaged.");
   module.def("cut_jpeg", &cut_jpeg, py::arg("data"), py::arg("plans"), py::arg("shrinking_first"),
              "The planned crops of a JPEG, (3, size, size) each; ValueError if it is damaged.");
   module.def("cut_pixels", &cut_pixels, py::arg("pixels"), py::arg("plans"), py::arg("shrinking_first"),
              "The planned crops of a (height, width, 3) picture.");
-  module.def("epoch_order", &epoch_order, py::arg("seed"), py::arg("epoch"), py::arg("length"), py::arg("positions"));
-  module.def("simd", [] { return fastdino::kernels().name; }, "The instruction set that the inner loops use.");
+  module.def("epoch_order", &epoch_order, py::arg("seed"), py::arg("epoch"), py::arg("length"),
+             py::arg("positions"));
+  module.def(
+      "simd", [] { return fastdino::kernels().name; }, "The instruction set that the inner loops use.");
 }

@@ -1,3 +1,5 @@
+#include "pool/pool.hpp"
+
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -6,9 +8,8 @@
 #include <optional>
 #include <string>
 
-#include "pool/file_source.hpp"
-#include "pool/pool.hpp"
 #include "bindings/python_picture.hpp"
+#include "pool/file_source.hpp"
 
 namespace py = pybind11;
 
@@ -21,8 +22,9 @@ using Items = py::array_t<Item, py::array::c_style>;
 
 // The arrays of a FileTable, kept alive.
 struct Files {
-  Files(std::string folder, py::bytes all_names, Items<std::int64_t> name_ends, std::optional<Items<std::int32_t>> in_file,
-        std::optional<Items<std::int64_t>> at_offset, std::optional<Items<std::int64_t>> of_size)
+  Files(std::string folder, py::bytes all_names, Items<std::int64_t> name_ends,
+        std::optional<Items<std::int32_t>> in_file, std::optional<Items<std::int64_t>> at_offset,
+        std::optional<Items<std::int64_t>> of_size)
       : names(std::move(all_names)),
         ends(std::move(name_ends)),
         file(std::move(in_file)),
@@ -42,8 +44,9 @@ struct Files {
   fastdino::FileTable table;
 };
 
-// Reads through a Python function (index -> bytes, or str for a reason), or from files without Python; decodes
-// what is no JPEG through another (bytes -> array, or str for a reason). Exceptions of theirs pass through.
+// Reads through a Python function (index -> bytes, or str for a reason), or from files without Python;
+// decodes what is no JPEG through another (bytes -> array, or str for a reason). Exceptions of theirs pass
+// through.
 class PythonSource : public fastdino::PictureSource {
  public:
   PythonSource(py::object read, std::shared_ptr<Files> files, py::object decode)
@@ -64,7 +67,8 @@ class PythonSource : public fastdino::PictureSource {
     return true;
   }
 
-  bool decode(const std::vector<std::uint8_t>& bytes, fastdino::Picture& picture, std::string& reason) override {
+  bool decode(const std::vector<std::uint8_t>& bytes, fastdino::Picture& picture,
+              std::string& reason) override {
     const py::gil_scoped_acquire with_gil;
     const py::object answer = decode_(py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
     if (py::isinstance<py::str>(answer)) {
@@ -94,8 +98,8 @@ py::object exception_of(const std::exception_ptr& error) {
   }
 }
 
-// A finished batch for Python: (picture each sample came from, [(picture passed over, why)], whether nothing is
-// readable, (picture, exception) or None).
+// A finished batch for Python: (picture each sample came from, [(picture passed over, why)], whether nothing
+// is readable, (picture, exception) or None).
 py::tuple report_of(const fastdino::Batch& batch) {
   Items<std::int64_t> used(static_cast<py::ssize_t>(batch.used.size()));
   std::copy(batch.used.begin(), batch.used.end(), used.mutable_data());
@@ -103,13 +107,15 @@ py::tuple report_of(const fastdino::Batch& batch) {
   if (batch.error) error = py::make_tuple(batch.error_index, exception_of(batch.error));
   py::list skipped;
   for (const auto& [index, reason] : batch.skipped) {
-    PyObject* text = PyUnicode_DecodeUTF8(reason.data(), static_cast<py::ssize_t>(reason.size()), "backslashreplace");
+    PyObject* text =
+        PyUnicode_DecodeUTF8(reason.data(), static_cast<py::ssize_t>(reason.size()), "backslashreplace");
     skipped.append(py::make_tuple(index, py::reinterpret_steal<py::object>(text)));
   }
   return py::make_tuple(std::move(used), std::move(skipped), batch.unreadable, std::move(error));
 }
 
-// The pool, and the Python objects that its threads call: these must go with the GIL held, the threads without.
+// The pool, and the Python objects that its threads call: these must go with the GIL held, the threads
+// without.
 class PoolHandle {
  public:
   PoolHandle(const fastdino::Recipe& recipe, std::uint64_t seed, std::uint64_t pictures, int threads,
@@ -119,7 +125,8 @@ class PoolHandle {
     const auto order =
         shrinking_first ? fastdino::PassOrder::kShrinkingFirst : fastdino::PassOrder::kHorizontalFirst;
     pool_ = std::make_unique<Pool>(
-        fastdino::PoolSettings{recipe, seed, pictures, threads, order, output_named(output), sequential}, source_);
+        fastdino::PoolSettings{recipe, seed, pictures, threads, order, output_named(output), sequential},
+        source_);
   }
   ~PoolHandle() { close(); }
   PoolHandle(const PoolHandle&) = delete;
@@ -194,13 +201,16 @@ void bind_pool(py::module_& module) {
   py::class_<Files, std::shared_ptr<Files>>(module, "Files")
       .def(py::init<std::string, py::bytes, Items<std::int64_t>, std::optional<Items<std::int32_t>>,
                     std::optional<Items<std::int64_t>>, std::optional<Items<std::int64_t>>>(),
-           py::arg("root"), py::arg("names"), py::arg("ends"), py::arg("file"), py::arg("offset"), py::arg("size"));
+           py::arg("root"), py::arg("names"), py::arg("ends"), py::arg("file"), py::arg("offset"),
+           py::arg("size"));
   py::class_<PoolHandle>(module, "Pool")
-      .def(py::init<const fastdino::Recipe&, std::uint64_t, std::uint64_t, int, bool, const std::string&, bool,
-                    py::object, std::shared_ptr<Files>, py::object>(),
-           py::arg("recipe"), py::arg("seed"), py::arg("pictures"), py::arg("threads"), py::arg("shrinking_first"),
-           py::arg("output"), py::arg("sequential"), py::arg("read"), py::arg("files").none(true), py::arg("decode"))
-      .def("submit", &PoolHandle::submit, py::arg("epoch"), py::arg("first"), py::arg("count"), py::arg("crops"))
+      .def(py::init<const fastdino::Recipe&, std::uint64_t, std::uint64_t, int, bool, const std::string&,
+                    bool, py::object, std::shared_ptr<Files>, py::object>(),
+           py::arg("recipe"), py::arg("seed"), py::arg("pictures"), py::arg("threads"),
+           py::arg("shrinking_first"), py::arg("output"), py::arg("sequential"), py::arg("read"),
+           py::arg("files").none(true), py::arg("decode"))
+      .def("submit", &PoolHandle::submit, py::arg("epoch"), py::arg("first"), py::arg("count"),
+           py::arg("crops"))
       .def("wait", &PoolHandle::wait)
       .def("cancel", &PoolHandle::cancel)
       .def("close", &PoolHandle::close)

@@ -1,7 +1,8 @@
+#include "jpeg/transcode.hpp"
+
 #include <pybind11/pybind11.h>
 
 #include "bindings/byte_view.hpp"
-#include "jpeg/transcode.hpp"
 
 namespace py = pybind11;
 

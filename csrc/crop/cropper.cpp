@@ -16,12 +16,16 @@ constexpr int kBlurPasses = 3;
 // ImageNet's, red, green, blue: fastdino.data.normalize.
 constexpr Normalization kNormalization[3] = {{0.485F, 0.229F}, {0.456F, 0.224F}, {0.406F, 0.225F}};
 
-constexpr std::ptrdiff_t whole_tiles(std::ptrdiff_t size) { return (size + kTile - 1) / kTile * kTile; }
+constexpr std::ptrdiff_t whole_tiles(std::ptrdiff_t size) {
+  return (size + kTile - 1) / kTile * kTile;
+}
 
-std::uint8_t* reserve(Buffer& buffer, std::ptrdiff_t size) { return buffer.reserve(static_cast<std::size_t>(size)); }
+std::uint8_t* reserve(Buffer& buffer, std::ptrdiff_t size) {
+  return buffer.reserve(static_cast<std::size_t>(size));
+}
 
-// Three passes of this box are Pillow's GaussianBlur: src/libImaging/BoxBlur.c after Gwosdek et al. 2011, with
-// its mixture of single and double precision.
+// Three passes of this box are Pillow's GaussianBlur: src/libImaging/BoxBlur.c after Gwosdek et al. 2011,
+// with its mixture of single and double precision.
 BoxWeights box_weights(double gaussian_radius) {
   const auto radius = static_cast<float>(gaussian_radius);
   const float variance = radius * radius / kBlurPasses;
@@ -83,8 +87,8 @@ void Cropper::horizontal_first(const Picture& picture, const CropPlan& plan, int
 void Cropper::vertical_first(const Picture& picture, const CropPlan& plan, int channel) {
   const std::ptrdiff_t width = whole_tiles(plan.width), size = whole_tiles(plan.size);
   std::uint8_t* upright = reserve(turned_, width * whole_tiles(plan.height));
-  transpose(upright, width, picture.column(channel, plan.left) + plan.top, picture.column_stride(), plan.width,
-            plan.height);
+  transpose(upright, width, picture.column(channel, plan.left) + plan.top, picture.column_stride(),
+            plan.width, plan.height);
   std::uint8_t* shrunk = reserve(between_, width * size);
   weigh_rows(shrunk, width, upright, width, plan.width, plan.size);
   std::uint8_t* turned = reserve(spare_, width * size);
@@ -101,8 +105,8 @@ void Cropper::vertical_first(const Picture& picture, const CropPlan& plan, int c
   }
 }
 
-// The horizontal pass and the flip: `columns` gives the first column of a window and their distance, the columns
-// have `rows` elements; the result lies row after row.
+// The horizontal pass and the flip: `columns` gives the first column of a window and their distance, the
+// columns have `rows` elements; the result lies row after row.
 template <typename ColumnsOf>
 void Cropper::weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int rows, const CropPlan& plan,
                             ColumnsOf columns) {
@@ -114,7 +118,8 @@ void Cropper::weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int ro
       const Window& window = columns_->window(plan.flip ? plan.size - 1 - (left + i) : left + i);
       std::ptrdiff_t column_stride;
       const std::uint8_t* column = columns(window, column_stride);
-      kernels_.weigh_rows(strip + i * strip_stride, column, column_stride, columns_->pairs(window), window.taps, rows);
+      kernels_.weigh_rows(strip + i * strip_stride, column, column_stride, columns_->pairs(window),
+                          window.taps, rows);
     }
     for (int top = 0; top < rows; top += kTile) {
       transpose_tile(out + top * out_stride + left, out_stride, strip + top, strip_stride);
@@ -188,7 +193,8 @@ void Cropper::jitter_block(const JitterStep& step, int mean, std::ptrdiff_t firs
   const bool colored = channels_ == 3;
   switch (step.operation) {
     case Jitter::kBrightness:
-      for (int channel = 0; channel < channels_; ++channel) kernels_.blend_solid(plane(channel) + first, 0, factor, count);
+      for (int channel = 0; channel < channels_; ++channel)
+        kernels_.blend_solid(plane(channel) + first, 0, factor, count);
       break;
     case Jitter::kContrast:
       for (int channel = 0; channel < channels_; ++channel) {
@@ -207,7 +213,8 @@ void Cropper::jitter_block(const JitterStep& step, int mean, std::ptrdiff_t firs
 void Cropper::blur(double radius, int size) {
   const BoxWeights weights = box_weights(radius);
   const std::ptrdiff_t stride = whole_tiles(size), bytes = stride * stride;
-  std::uint8_t *turned = reserve(turned_, bytes), *spare = reserve(spare_, bytes), *back = reserve(between_, bytes);
+  std::uint8_t *turned = reserve(turned_, bytes), *spare = reserve(spare_, bytes),
+               *back = reserve(between_, bytes);
   for (int channel = 0; channel < channels_; ++channel) {
     transpose(turned, stride, plane(channel), size, size, size);
     blur_rows(turned, spare, stride, back, stride, weights, size);
@@ -216,8 +223,9 @@ void Cropper::blur(double radius, int size) {
   }
 }
 
-// The three passes from row to row, each as far behind the one before it as its box reaches: what it reads is in
-// the first-level cache still, and what it overwrites nobody needs any more. Rows beyond the edge are the edge's.
+// The three passes from row to row, each as far behind the one before it as its box reaches: what it reads is
+// in the first-level cache still, and what it overwrites nobody needs any more. Rows beyond the edge are the
+// edge's.
 void Cropper::blur_rows(std::uint8_t* in, std::uint8_t* spare, std::ptrdiff_t stride, std::uint8_t* out,
                         std::ptrdiff_t out_stride, BoxWeights weights, int size) {
   const int reach = weights.radius + 1;

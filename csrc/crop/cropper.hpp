@@ -8,8 +8,8 @@
 #include "crop/picture.hpp"
 #include "crop/plan.hpp"
 #include "crop/resample_table.hpp"
-#include "simd/kernels.hpp"
 #include "crop/stages.hpp"
+#include "simd/kernels.hpp"
 
 namespace fastdino {
 
@@ -18,12 +18,12 @@ constexpr std::size_t item_size(Output output) {
   return output == Output::kBytes ? 1 : output == Output::kFloat ? 4 : 2;
 }
 
-// Which pass of a resize Pillow does first. From 13 on the vertical one comes first where it makes the picture
-// much smaller; the order changes roundings.
+// Which pass of a resize Pillow does first. From 13 on the vertical one comes first where it makes the
+// picture much smaller; the order changes roundings.
 enum class PassOrder { kHorizontalFirst, kShrinkingFirst };
 
-// Carries out one crop's plan on a decoded picture, with the numbers that Pillow and torchvision give. One per
-// thread: its buffers are kept, so that no memory is asked for once the largest picture has passed.
+// Carries out one crop's plan on a decoded picture, with the numbers that Pillow and torchvision give. One
+// per thread: its buffers are kept, so that no memory is asked for once the largest picture has passed.
 class Cropper {
  public:
   explicit Cropper(PassOrder order) : order_(order) {}
@@ -36,9 +36,10 @@ class Cropper {
   void horizontal_first(const Picture& picture, const CropPlan& plan, int channel);
   void vertical_first(const Picture& picture, const CropPlan& plan, int channel);
   template <typename ColumnsOf>
-  void weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int rows, const CropPlan& plan, ColumnsOf columns);
-  void weigh_rows(std::uint8_t* out, std::ptrdiff_t out_stride, const std::uint8_t* in, std::ptrdiff_t in_stride,
-                  int columns, int out_rows);
+  void weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int rows, const CropPlan& plan,
+                     ColumnsOf columns);
+  void weigh_rows(std::uint8_t* out, std::ptrdiff_t out_stride, const std::uint8_t* in,
+                  std::ptrdiff_t in_stride, int columns, int out_rows);
 
   void color(const CropPlan& plan);
   void jitter_block(const JitterStep& step, int mean, std::ptrdiff_t first, int count);

@@ -12,7 +12,9 @@ namespace {
 // 64 MB: some 20 megapixels.
 constexpr std::size_t kKeptBytes = std::size_t{64} << 20;
 
-constexpr std::ptrdiff_t round_up(std::ptrdiff_t value, std::ptrdiff_t unit) { return (value + unit - 1) / unit * unit; }
+constexpr std::ptrdiff_t round_up(std::ptrdiff_t value, std::ptrdiff_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
 
 // One plane's 16 bytes of each of 16 pixels of `step` bytes; 4-byte pixels are taken apart four at a time.
 void take_channels(std::uint8_t* const* planes, int channels, const std::uint8_t* pixels, int step) {
@@ -60,7 +62,8 @@ void Picture::put_rows(int top, int rows, const std::uint8_t* lines, std::size_t
   alignas(16) std::uint8_t tiles[3][kBand * kTile];
   for (int left = 0; left < width_; left += kTile) {
     for (int row = 0; row < rows; ++row) {
-      std::uint8_t* const planes[3] = {tiles[0] + row * kTile, tiles[1] + row * kTile, tiles[2] + row * kTile};
+      std::uint8_t* const planes[3] = {tiles[0] + row * kTile, tiles[1] + row * kTile,
+                                       tiles[2] + row * kTile};
       take_channels(planes, channels_, lines + static_cast<std::size_t>(row) * line_size + left * step, step);
     }
     for (int channel = 0; channel < channels_; ++channel) {

@@ -15,8 +15,8 @@ class Picture {
   void resize(int width, int height, int channels);
   // Room beyond what one picture in a thousand needs is given back.
   void shrink();
-  // Fills the rows [top, top + rows) from `rows` lines of interleaved bytes with `step` bytes a pixel, of which
-  // the first `channels` are used. `rows` is at most kBand.
+  // Fills the rows [top, top + rows) from `rows` lines of interleaved bytes with `step` bytes a pixel, of
+  // which the first `channels` are used. `rows` is at most kBand.
   void put_rows(int top, int rows, const std::uint8_t* lines, std::size_t line_size, int step);
 
   int width() const { return width_; }

@@ -35,10 +35,14 @@ class Draws {
   std::array<std::uint64_t, 4> words_{};
 };
 
-double between(double u, const std::array<double, 2>& range) { return range[0] + u * (range[1] - range[0]); }
+double between(double u, const std::array<double, 2>& range) {
+  return range[0] + u * (range[1] - range[0]);
+}
 
 // Half to even, as Python's round.
-int rounded(double value) { return static_cast<int>(std::nearbyint(value)); }
+int rounded(double value) {
+  return static_cast<int>(std::nearbyint(value));
+}
 
 bool draw_box(CropPlan& plan, Draws& u, int width, int height, const std::array<double, 2>& scale) {
   static const std::array<double, 2> log_ratio = {std::log(kAspectRatio[0]), std::log(kAspectRatio[1])};
@@ -85,8 +89,8 @@ void draw_jitter(CropPlan& plan, Draws& u, const Recipe& recipe) {
 
 }  // namespace
 
-CropPlan draw_crop(const Recipe& recipe, std::uint64_t seed, std::uint64_t epoch, std::uint64_t index, int crop,
-                   int width, int height) {
+CropPlan draw_crop(const Recipe& recipe, std::uint64_t seed, std::uint64_t epoch, std::uint64_t index,
+                   int crop, int width, int height) {
   Draws u(seed, epoch, index, crop);
   const int kind = std::min(crop, 2);
   CropPlan plan{};

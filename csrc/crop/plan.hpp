@@ -43,7 +43,7 @@ struct CropPlan {
 
 // Draws crop number `crop` of a picture. The specification stands in fastdino/data/plan.py; the same integers
 // and doubles come out here.
-CropPlan draw_crop(const Recipe& recipe, std::uint64_t seed, std::uint64_t epoch, std::uint64_t index, int crop,
-                   int width, int height);
+CropPlan draw_crop(const Recipe& recipe, std::uint64_t seed, std::uint64_t epoch, std::uint64_t index,
+                   int crop, int width, int height);
 
 }  // namespace fastdino

@@ -22,9 +22,15 @@ std::int32_t fixed_point(double weight) {
   return static_cast<std::int32_t>(weight < 0 ? weight * one - 0.5 : weight * one + 0.5);
 }
 
-void set(TapPair& pair, int place, std::int32_t coefficient) {
-  pair.high[place] = static_cast<std::int16_t>(coefficient >> kLowBits);
-  pair.low[place] = static_cast<std::int16_t>(coefficient & ((1 << kLowBits) - 1));
+// Two shorts as one int, the first below the second.
+std::int32_t side_by_side(std::int32_t first, std::int32_t second) {
+  return static_cast<std::int32_t>((static_cast<std::uint32_t>(first) & 0xFFFFU) |
+                                   static_cast<std::uint32_t>(second) << 16);
+}
+
+TapPair pair_of(std::int32_t first, std::int32_t second) {
+  constexpr std::int32_t low = (1 << kLowBits) - 1;
+  return {side_by_side(first >> kLowBits, second >> kLowBits), side_by_side(first & low, second & low)};
 }
 
 }  // namespace
@@ -59,10 +65,9 @@ void ResampleTable::compute(int in_size, int out_size) {
 void ResampleTable::add_window(int first, int taps) {
   windows_.push_back({first, taps, static_cast<int>(pairs_.size())});
   for (int tap = 0; tap < taps; tap += 2) {
-    TapPair pair{};
-    set(pair, 0, fixed_point(weights_[static_cast<std::size_t>(tap)]));
-    if (tap + 1 < taps) set(pair, 1, fixed_point(weights_[static_cast<std::size_t>(tap) + 1]));
-    pairs_.push_back(pair);
+    const std::int32_t first = fixed_point(weights_[static_cast<std::size_t>(tap)]);
+    const std::int32_t second = tap + 1 < taps ? fixed_point(weights_[static_cast<std::size_t>(tap) + 1]) : 0;
+    pairs_.push_back(pair_of(first, second));
   }
 }
 

@@ -7,15 +7,16 @@
 
 namespace fastdino {
 
-// Where one output element comes from: `taps` inputs from `first` on, with coefficients that begin at `pairs`.
+// Where one output element comes from: `taps` inputs from `first` on, with coefficients that begin at
+// `pairs`.
 struct Window {
   int first;
   int taps;
   int pairs;
 };
 
-// The antialiased bicubic filter from `in_size` to `out_size` elements, with Pillow's coefficients bit for bit
-// (src/libImaging/Resample.c, precompute_coeffs).
+// The antialiased bicubic filter from `in_size` to `out_size` elements, with Pillow's coefficients bit for
+// bit (src/libImaging/Resample.c, precompute_coeffs).
 class ResampleTable {
  public:
   // Memory is kept from one call to the next, and so is the result if the sizes are the same.
@@ -33,7 +34,8 @@ class ResampleTable {
   std::vector<double> weights_;
 };
 
-// Tables of the sizes that came up lately: crops come in few sizes, and a table costs as much as a tenth of its use.
+// Tables of the sizes that came up lately: crops come in few sizes, and a table costs as much as a tenth of
+// its use.
 class ResampleTables {
  public:
   const ResampleTable& get(int in_size, int out_size) {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "jpeg/errors.hpp"
 #include "crop/transpose.hpp"
+#include "jpeg/errors.hpp"
 
 namespace fastdino {
 namespace {
@@ -47,7 +47,8 @@ struct JpegDecoder::State {
 
   bool start(const std::uint8_t* data, std::size_t size) {
     if (setjmp(errors.escape) != 0) return false;
-    // An abort would keep the tables of the picture before, and a damaged one that lacks its own would use them.
+    // An abort would keep the tables of the picture before, and a damaged one that lacks its own would use
+    // them.
     jpeg_destroy_decompress(&info);
     jpeg_create_decompress(&info);
     jpeg_mem_src(&info, data, static_cast<unsigned long>(size));
@@ -58,7 +59,8 @@ struct JpegDecoder::State {
       std::longjmp(manager->escape, 1);
     };
     jpeg_read_header(&info, TRUE);
-    if (static_cast<std::uint64_t>(info.image_width) * info.image_height > kMostPixels) return refuse("too large");
+    if (static_cast<std::uint64_t>(info.image_width) * info.image_height > kMostPixels)
+      return refuse("too large");
     if (info.num_components == 1) {
       info.out_color_space = JCS_GRAYSCALE;
     } else if (info.num_components == 3) {
@@ -76,7 +78,8 @@ struct JpegDecoder::State {
   int read_band(std::size_t line_size) {
     if (setjmp(errors.escape) != 0) return 0;
     JSAMPROW lines[Picture::kBand];
-    for (int row = 0; row < Picture::kBand; ++row) lines[row] = band.data() + static_cast<std::size_t>(row) * line_size;
+    for (int row = 0; row < Picture::kBand; ++row)
+      lines[row] = band.data() + static_cast<std::size_t>(row) * line_size;
     const JDIMENSION first = info.output_scanline;
     const JDIMENSION wanted = std::min<JDIMENSION>(Picture::kBand, info.output_height - first);
     while (info.output_scanline < first + wanted) {
@@ -100,7 +103,8 @@ JpegDecoder::~JpegDecoder() = default;
 
 bool JpegDecoder::decode(const std::uint8_t* data, std::size_t size, Picture& picture) {
   if (!state_->start(data, size)) return false;
-  const auto width = static_cast<int>(state_->info.output_width), height = static_cast<int>(state_->info.output_height);
+  const auto width = static_cast<int>(state_->info.output_width),
+             height = static_cast<int>(state_->info.output_height);
   const int step = state_->info.out_color_components;
   picture.resize(width, height, step == 1 ? 1 : 3);
   const std::size_t line_size = static_cast<std::size_t>(width + kTile) * static_cast<std::size_t>(step);
@@ -119,6 +123,8 @@ bool JpegDecoder::decode(const std::uint8_t* data, std::size_t size, Picture& pi
   return true;
 }
 
-const char* JpegDecoder::message() const { return state_->errors.message; }
+const char* JpegDecoder::message() const {
+  return state_->errors.message;
+}
 
 }  // namespace fastdino

@@ -8,8 +8,8 @@
 
 namespace fastdino {
 
-// Turns libjpeg's errors into a jump back to whoever called it, who finds them in `message`. libjpeg leaves by
-// longjmp, which runs no destructors: nothing in a function that calls setjmp on `escape` may have one.
+// Turns libjpeg's errors into a jump back to whoever called it, who finds them in `message`. libjpeg leaves
+// by longjmp, which runs no destructors: nothing in a function that calls setjmp on `escape` may have one.
 struct JpegErrors {
   jpeg_error_mgr base;  // first member: libjpeg hands back a pointer to it
   std::jmp_buf escape;

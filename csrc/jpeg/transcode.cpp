@@ -29,7 +29,9 @@ struct Destination {
   std::vector<std::uint8_t> bytes;
 };
 
-Destination& destination_of(j_compress_ptr info) { return *reinterpret_cast<Destination*>(info->dest); }
+Destination& destination_of(j_compress_ptr info) {
+  return *reinterpret_cast<Destination*>(info->dest);
+}
 
 // No exception may cross libjpeg's frames, which are C.
 bool resize(std::vector<std::uint8_t>& bytes, std::size_t size) {
@@ -48,7 +50,9 @@ void continue_at(j_compress_ptr info, std::size_t written, std::size_t size) {
   destination.base.free_in_buffer = size - written;
 }
 
-void start_output(j_compress_ptr info) { continue_at(info, 0, kFirstBuffer); }
+void start_output(j_compress_ptr info) {
+  continue_at(info, 0, kFirstBuffer);
+}
 
 boolean grow_output(j_compress_ptr info) {
   const std::size_t full = destination_of(info).bytes.size();

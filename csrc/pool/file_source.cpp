@@ -65,8 +65,10 @@ std::string path_of(const FileTable& table, std::uint64_t file) {
 
 }  // namespace
 
-bool read_from_file(const FileTable& table, std::uint64_t index, std::vector<std::uint8_t>& bytes, std::string& reason) {
-  const File file(path_of(table, table.file == nullptr ? index : static_cast<std::uint64_t>(table.file[index])));
+bool read_from_file(const FileTable& table, std::uint64_t index, std::vector<std::uint8_t>& bytes,
+                    std::string& reason) {
+  const File file(
+      path_of(table, table.file == nullptr ? index : static_cast<std::uint64_t>(table.file[index])));
   std::int64_t offset = 0, size = 0;
   if (!file.is_open()) return fail(reason);
   if (table.file != nullptr) {

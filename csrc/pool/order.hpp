@@ -5,8 +5,8 @@
 
 namespace fastdino {
 
-// The permutation of 0 .. length - 1 that (seed, epoch) selects, computed on the fly; its specification stands in
-// fastdino/data/order.py.
+// The permutation of 0 .. length - 1 that (seed, epoch) selects, computed on the fly; its specification
+// stands in fastdino/data/order.py.
 class EpochOrder {
  public:
   EpochOrder(std::uint64_t seed, std::uint64_t epoch, std::uint64_t length);

@@ -112,7 +112,9 @@ void Pool::submit(Batch batch) {
 std::unique_ptr<Batch> Pool::wait(int milliseconds) {
   State& state = *state_;
   std::unique_lock lock(state.mutex);
-  const auto ready = [&] { return !state.queue.empty() && state.queue.front()->done == state.queue.front()->batch.count; };
+  const auto ready = [&] {
+    return !state.queue.empty() && state.queue.front()->done == state.queue.front()->batch.count;
+  };
   if (!state.work_done.wait_for(lock, std::chrono::milliseconds(milliseconds), ready)) return nullptr;
   auto batch = std::make_unique<Batch>(std::move(state.queue.front()->batch));
   state.queue.pop_front();
@@ -133,7 +135,9 @@ std::array<double, kStages> Pool::spent() const {
   return seconds;
 }
 
-const PoolSettings& Pool::settings() const { return state_->settings; }
+const PoolSettings& Pool::settings() const {
+  return state_->settings;
+}
 
 void Pool::State::work() {
   Desk desk(settings.pass_order);
@@ -160,8 +164,8 @@ void Pool::State::work() {
   }
 }
 
-// The next sample of the oldest batch that has one left; false at the end. With a sequential source the caller
-// holds `reading` on return.
+// The next sample of the oldest batch that has one left; false at the end. With a sequential source the
+// caller holds `reading` on return.
 bool Pool::State::claim(std::unique_lock<std::mutex>& lock, Claim& claim) {
   while (true) {
     if (settings.sequential) {
@@ -176,7 +180,9 @@ bool Pool::State::claim(std::unique_lock<std::mutex>& lock, Claim& claim) {
       claim = {job, job->claimed++, 0};
       ++busy;
       const std::uint64_t position = job->batch.first + static_cast<std::uint64_t>(claim.slot);
-      claim.index = settings.sequential ? position : EpochOrder(settings.seed, job->batch.epoch, settings.pictures)[position];
+      claim.index = settings.sequential
+                        ? position
+                        : EpochOrder(settings.seed, job->batch.epoch, settings.pictures)[position];
       return true;
     }
     if (settings.sequential) reading.unlock();
@@ -248,7 +254,8 @@ void Pool::State::crop(const Claim& claim, Desk& desk) {
   for (int crop = 0; crop < settings.recipe.crops(); ++crop) {
     const CropPlan plan = draw_crop(settings.recipe, settings.seed, batch.epoch, claim.index, crop,
                                     desk.picture.width(), desk.picture.height());
-    const std::size_t elements = std::size_t{3} * static_cast<std::size_t>(plan.size) * static_cast<std::size_t>(plan.size);
+    const std::size_t elements =
+        std::size_t{3} * static_cast<std::size_t>(plan.size) * static_cast<std::size_t>(plan.size);
     const std::size_t offset = static_cast<std::size_t>(claim.slot) * elements * item_size(settings.output);
     auto* out = static_cast<std::uint8_t*>(batch.crops[static_cast<std::size_t>(crop)]) + offset;
     desk.cropper.cut(desk.picture, plan, settings.output, out, desk.watch);

@@ -15,11 +15,11 @@
 #include <vector>
 
 #include "crop/cropper.hpp"
-#include "jpeg/decoder.hpp"
-#include "pool/order.hpp"
 #include "crop/picture.hpp"
 #include "crop/plan.hpp"
 #include "crop/stages.hpp"
+#include "jpeg/decoder.hpp"
+#include "pool/order.hpp"
 
 namespace fastdino {
 
@@ -44,7 +44,8 @@ struct PoolSettings {
   bool sequential;  // the order of an epoch is the source's, and reads come one after another in that order
 };
 
-// `count` consecutive positions of an epoch, to be prepared in memory that the caller keeps until they are done.
+// `count` consecutive positions of an epoch, to be prepared in memory that the caller keeps until they are
+// done.
 struct Batch {
   std::uint64_t epoch;
   std::uint64_t first;
@@ -58,12 +59,13 @@ struct Batch {
   bool unreadable = false;  // there is not one readable picture
 };
 
-// Threads that read, decode and crop pictures, batch after batch in the order in which they were submitted. What
-// comes out depends on the settings and the batch alone.
+// Threads that read, decode and crop pictures, batch after batch in the order in which they were submitted.
+// What comes out depends on the settings and the batch alone.
 class Pool {
  public:
   Pool(PoolSettings settings, std::shared_ptr<PictureSource> source);
-  // Ends the threads. In a process that was forked off, where they do not exist, it leaves everything as it is.
+  // Ends the threads. In a process that was forked off, where they do not exist, it leaves everything as it
+  // is.
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;

@@ -1,5 +1,5 @@
-// Colour jitter and luma, with Pillow's roundings. Floating-point contraction must be off. Included once for each
-// instruction set, behind its Vec and registers.inl.
+// Colour jitter and luma, with Pillow's roundings. Floating-point contraction must be off. Included once for
+// each instruction set, behind its Vec and registers.inl.
 #pragma once
 
 #include "simd/kernels.hpp"
@@ -30,10 +30,10 @@ struct Pixels {
   Register r[4], g[4], b[4], luma[4];
 };
 
-// Red and green, then green and blue, side by side as shorts: that is what a pairwise multiplication takes, and
-// from where shifts and masks take single channels as ints.
-inline void load_pixels(const std::uint8_t* r, const std::uint8_t* g, const std::uint8_t* b, Register red_green[4],
-                        Register green_blue[4]) {
+// Red and green, then green and blue, side by side as shorts: that is what a pairwise multiplication takes,
+// and from where shifts and masks take single channels as ints.
+inline void load_pixels(const std::uint8_t* r, const std::uint8_t* g, const std::uint8_t* b,
+                        Register red_green[4], Register green_blue[4]) {
   zip_rows(r, g, red_green);
   zip_rows(g, b, green_blue);
 }

@@ -15,8 +15,8 @@ std::vector<const Kernels*> runnable() {
   std::vector<const Kernels*> tables;
 #if defined(FASTDINO_X86)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     tables.push_back(&kAvx512);
   }
   if (__builtin_cpu_supports("avx2")) tables.push_back(&kAvx2);

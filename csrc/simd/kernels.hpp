@@ -9,11 +9,12 @@ namespace fastdino {
 // registers and may read, and write, that far.
 constexpr std::size_t kSlack = 64;
 
-// A tap pair of a resampling filter: two neighbouring coefficients of 22 fractional bits, c0 for the first row
-// and c1 for the second, each cut into 11 high and 11 low bits so that 16-bit multiplications keep all of it.
+// A tap pair of a resampling filter: two neighbouring coefficients of 22 fractional bits, c0 for the first
+// row and c1 for the second, each cut into 11 high and 11 low bits so that 16-bit multiplications keep all of
+// it. Both halves of a pair are kept as one int, c0's below c1's, as they are multiplied.
 struct TapPair {
-  std::int16_t high[2];
-  std::int16_t low[2];
+  std::int32_t high;
+  std::int32_t low;
 };
 constexpr int kCoefficientBits = 22;
 constexpr int kLowBits = 11;
@@ -47,7 +48,8 @@ struct Kernels {
   // The same with each pixel's own luma.
   void (*blend_luma)(std::uint8_t* r, std::uint8_t* g, std::uint8_t* b, float factor, int count);
   // Pillow's "L": (19595 r + 38470 g + 7471 b + 2^15) >> 16.
-  void (*luma)(std::uint8_t* out, const std::uint8_t* r, const std::uint8_t* g, const std::uint8_t* b, int count);
+  void (*luma)(std::uint8_t* out, const std::uint8_t* r, const std::uint8_t* g, const std::uint8_t* b,
+               int count);
   std::uint64_t (*sum)(const std::uint8_t* plane, int count);
   // RGB -> HSV, `shift` added to the hue modulo 256, -> RGB, all with Pillow's roundings.
   void (*shift_hue)(std::uint8_t* r, std::uint8_t* g, std::uint8_t* b, int shift, int count);
@@ -55,7 +57,8 @@ struct Kernels {
   // The last pass: solarise if asked to, convert, store exactly `count` elements.
   void (*store_bytes)(std::uint8_t* out, const std::uint8_t* plane, bool solarize, int count);
   void (*store_float)(float* out, const std::uint8_t* plane, bool solarize, Normalization how, int count);
-  void (*store_bfloat)(std::uint16_t* out, const std::uint8_t* plane, bool solarize, Normalization how, int count);
+  void (*store_bfloat)(std::uint16_t* out, const std::uint8_t* plane, bool solarize, Normalization how,
+                       int count);
 };
 
 // The fastest ones that this CPU runs, or those that the environment variable FASTDINO_SIMD names.

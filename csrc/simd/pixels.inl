@@ -16,16 +16,20 @@ std::uint64_t sum(const Byte* plane, int count) {
 }
 
 // Pillow turns x >= 128 into 255 - x, which is then the smaller of the two.
-inline int solarized(int x) { return x < 255 - x ? x : 255 - x; }
+inline int solarized(int x) {
+  return x < 255 - x ? x : 255 - x;
+}
 
-// x / 255 without a division: the first factor has so few digits that its product is exact, the second holds the
-// rest, and so only the sum is rounded, as the quotient would be.
+// x / 255 without a division: the first factor has so few digits that its product is exact, the second holds
+// the rest, and so only the sum is rounded, as the quotient would be.
 inline float over_255(int x) {
   constexpr float coarse = 0x1.0101p-8F, fine = 1.0 / 255.0 - 0x1.0101p-8;
   return static_cast<float>(x) * coarse + static_cast<float>(x) * fine;
 }
 
-inline float normalized(int x, Normalization how) { return (over_255(x) - how.mean) / how.deviation; }
+inline float normalized(int x, Normalization how) {
+  return (over_255(x) - how.mean) / how.deviation;
+}
 
 // Rounds to nearest, ties to even; there is no infinity or NaN among the values.
 inline std::uint16_t bfloat(float value) {
@@ -42,7 +46,8 @@ void store_bytes(Byte* __restrict out, const Byte* __restrict plane, bool solari
   }
 }
 
-void store_float(float* __restrict out, const Byte* __restrict plane, bool solarize, Normalization how, int count) {
+void store_float(float* __restrict out, const Byte* __restrict plane, bool solarize, Normalization how,
+                 int count) {
   if (solarize) {
     for (int i = 0; i < count; ++i) out[i] = normalized(solarized(plane[i]), how);
   } else {
@@ -50,8 +55,8 @@ void store_float(float* __restrict out, const Byte* __restrict plane, bool solar
   }
 }
 
-void store_bfloat(std::uint16_t* __restrict out, const Byte* __restrict plane, bool solarize, Normalization how,
-                  int count) {
+void store_bfloat(std::uint16_t* __restrict out, const Byte* __restrict plane, bool solarize,
+                  Normalization how, int count) {
   if (solarize) {
     for (int i = 0; i < count; ++i) out[i] = bfloat(normalized(solarized(plane[i]), how));
   } else {

@@ -5,15 +5,15 @@
 #include "simd/vec_generic.hpp"
 #endif
 
-#include "simd/kernels.hpp"
-#include "simd/registers.inl"
 #include "simd/color.inl"
 #include "simd/hue.inl"
+#include "simd/kernels.hpp"
 #include "simd/pixels.inl"
+#include "simd/registers.inl"
 #include "simd/rows.inl"
 #include "simd/tables.hpp"
 
 namespace fastdino {
-const Kernels kPortable = {"portable",      weigh_rows, box_rows,    blend_solid, blend_luma,  luma,
-                          sum, shift_hue,   store_bytes, store_float, store_bfloat};
+const Kernels kPortable = {"portable", weigh_rows, box_rows,    blend_solid, blend_luma,  luma,
+                           sum,        shift_hue,  store_bytes, store_float, store_bfloat};
 }

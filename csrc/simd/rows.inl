@@ -1,5 +1,5 @@
-// Weighted sums of rows, the one shape that both resampling passes and both blurring directions have. Included
-// once for each instruction set, behind its Vec.
+// Weighted sums of rows, the one shape that both resampling passes and both blurring directions have.
+// Included once for each instruction set, behind its Vec.
 #pragma once
 
 #include "simd/kernels.hpp"
@@ -8,35 +8,58 @@
 namespace fastdino {
 namespace {
 
-// The ints that stand for kBytes columns.
-struct Sums {
-  Register part[4];
-
-  void add(const Register pixels[4], Register factors) {
-    for (int i = 0; i < 4; ++i) part[i] = Vec::add_ints(part[i], Vec::multiply_pairs(pixels[i], factors));
+// Half of the columns of a register, `kHalf` 0 or 1, in the two parts that zipping makes of them: with all
+// four the sums would not stay in registers.
+template <int kHalf, int kPairs>
+inline void weigh_half(const std::uint8_t* row, std::ptrdiff_t stride, const TapPair* pairs, int pair_count,
+                       bool ends_alone, Register sums[2]) {
+  const Register zero = Vec::zero(), half = Vec::every_int(1 << (kCoefficientBits - 1));
+  Register high[2] = {zero, zero}, low[2] = {half, half};
+  const int count = kPairs > 0 ? kPairs : pair_count;
+  for (int i = 0; i < count; ++i, row += 2 * stride) {
+    // The partner of a last, single tap has coefficient 0; its row may lie outside the picture.
+    const Register first = Vec::load(row),
+                   second = Vec::load(ends_alone && i == count - 1 ? row : row + stride);
+    const Register zipped =
+        kHalf == 0 ? Vec::zip_low_bytes(first, second) : Vec::zip_high_bytes(first, second);
+    const Register pixels[2] = {Vec::zip_low_bytes(zipped, zero), Vec::zip_high_bytes(zipped, zero)};
+    const Register upper = Vec::every_int(pairs[i].high), lower = Vec::every_int(pairs[i].low);
+    for (int part = 0; part < 2; ++part) {
+      high[part] = Vec::add_ints(high[part], Vec::multiply_pairs(pixels[part], upper));
+      low[part] = Vec::add_ints(low[part], Vec::multiply_pairs(pixels[part], lower));
+    }
   }
-};
+  for (int part = 0; part < 2; ++part) {
+    const Register sum = Vec::add_ints(Vec::shift_left<kLowBits>(high[part]), low[part]);
+    sums[part] = Vec::shift_right_signed<kCoefficientBits>(sum);
+  }
+}
 
-void weigh_rows(std::uint8_t* out, const std::uint8_t* in, std::ptrdiff_t stride, const TapPair* pairs, int taps,
-                int count) {
-  const Register half = Vec::every_int(1 << (kCoefficientBits - 1)), zero = Vec::zero();
+template <int kPairs>
+void weigh_rows_of(std::uint8_t* out, const std::uint8_t* in, std::ptrdiff_t stride, const TapPair* pairs,
+                   int taps, int count) {
+  const int pair_count = (taps + 1) / 2;
+  const bool ends_alone = taps % 2 != 0;
   for (int i = 0; i < count; i += Vec::kBytes) {
-    Sums high{{zero, zero, zero, zero}}, low{{half, half, half, half}};
-    const std::uint8_t* row = in + i;
-    for (int tap = 0; tap < taps; tap += 2, row += 2 * stride) {
-      const TapPair& pair = pairs[tap / 2];
-      Register pixels[4];
-      // The partner of a last, single tap has coefficient 0; its row may lie outside the picture.
-      zip_rows(row, tap + 1 < taps ? row + stride : row, pixels);
-      high.add(pixels, Vec::pairs(pair.high[0], pair.high[1]));
-      low.add(pixels, Vec::pairs(pair.low[0], pair.low[1]));
-    }
     Register sums[4];
-    for (int part = 0; part < 4; ++part) {
-      const Register sum = Vec::add_ints(Vec::shift_left<kLowBits>(high.part[part]), low.part[part]);
-      sums[part] = Vec::shift_right_signed<kCoefficientBits>(sum);
-    }
+    weigh_half<0, kPairs>(in + i, stride, pairs, pair_count, ends_alone, sums);
+    weigh_half<1, kPairs>(in + i, stride, pairs, pair_count, ends_alone, sums + 2);
     Vec::store(out + i, pack(sums));
+  }
+}
+
+void weigh_rows(std::uint8_t* out, const std::uint8_t* in, std::ptrdiff_t stride, const TapPair* pairs,
+                int taps, int count) {
+  // Crops of a photograph have four to eight taps; loops of known length take a third less time.
+  switch ((taps + 1) / 2) {
+    case 2:
+      return weigh_rows_of<2>(out, in, stride, pairs, taps, count);
+    case 3:
+      return weigh_rows_of<3>(out, in, stride, pairs, taps, count);
+    case 4:
+      return weigh_rows_of<4>(out, in, stride, pairs, taps, count);
+    default:
+      return weigh_rows_of<0>(out, in, stride, pairs, taps, count);
   }
 }
 
@@ -53,7 +76,9 @@ struct Shorts {
 void box_rows(std::uint8_t* out, const std::uint8_t* const* rows, BoxWeights weights, int count) {
   const Register zero = Vec::zero(), half = Vec::every_int(1 << 23);
   const auto upper = [](std::uint32_t weight) { return static_cast<std::int16_t>(weight >> kLowBits); };
-  const auto lower = [](std::uint32_t weight) { return static_cast<std::int16_t>(weight & ((1 << kLowBits) - 1)); };
+  const auto lower = [](std::uint32_t weight) {
+    return static_cast<std::int16_t>(weight & ((1 << kLowBits) - 1));
+  };
   const Register high_weights = Vec::pairs(upper(weights.near), upper(weights.far));
   const Register low_weights = Vec::pairs(lower(weights.near), lower(weights.far));
   const int outer = weights.radius + 1;
@@ -62,8 +87,9 @@ void box_rows(std::uint8_t* out, const std::uint8_t* const* rows, BoxWeights wei
     for (int row = -weights.radius; row <= weights.radius; ++row) near.add(rows[row] + i);
     far.add(rows[-outer] + i);
     far.add(rows[outer] + i);
-    const Register pairs[4] = {Vec::zip_low_shorts(near.low, far.low), Vec::zip_high_shorts(near.low, far.low),
-                               Vec::zip_low_shorts(near.high, far.high), Vec::zip_high_shorts(near.high, far.high)};
+    const Register pairs[4] = {
+        Vec::zip_low_shorts(near.low, far.low), Vec::zip_high_shorts(near.low, far.low),
+        Vec::zip_low_shorts(near.high, far.high), Vec::zip_high_shorts(near.high, far.high)};
     Register sums[4];
     for (int part = 0; part < 4; ++part) {
       const Register high = Vec::shift_left<kLowBits>(Vec::multiply_pairs(pairs[part], high_weights));

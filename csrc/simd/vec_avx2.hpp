@@ -4,7 +4,8 @@
 
 #include <cstdint>
 
-// Thirty-two bytes, two lanes of sixteen: zips and packs stay within a lane, so that packing undoes zipping. The names and meanings are those of vec_generic.hpp.
+// Thirty-two bytes, two lanes of sixteen: zips and packs stay within a lane, so that packing undoes zipping.
+// The names and meanings are those of vec_generic.hpp.
 namespace fastdino {
 namespace {
 
@@ -12,12 +13,15 @@ struct Vec {
   using Register = __m256i;
   static constexpr int kBytes = 32;
 
-  static Register load(const std::uint8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+  static Register load(const std::uint8_t* from) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  }
   static void store(std::uint8_t* to, Register v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
   static Register zero() { return _mm256_setzero_si256(); }
   static Register pairs(std::int16_t first, std::int16_t second) {
-    return _mm256_set1_epi32(static_cast<int>(static_cast<std::uint16_t>(first) |
-                                           static_cast<std::uint32_t>(static_cast<std::uint16_t>(second)) << 16));
+    return _mm256_set1_epi32(
+        static_cast<int>(static_cast<std::uint16_t>(first) |
+                         static_cast<std::uint32_t>(static_cast<std::uint16_t>(second)) << 16));
   }
   static Register every_int(std::int32_t value) { return _mm256_set1_epi32(value); }
   static Register zip_low_bytes(Register a, Register b) { return _mm256_unpacklo_epi8(a, b); }

@@ -4,7 +4,8 @@
 
 #include <cstdint>
 
-// Sixty-four bytes, four lanes of sixteen: zips and packs stay within a lane, so that packing undoes zipping. The names and meanings are those of vec_generic.hpp.
+// Sixty-four bytes, four lanes of sixteen: zips and packs stay within a lane, so that packing undoes zipping.
+// The names and meanings are those of vec_generic.hpp.
 namespace fastdino {
 namespace {
 
@@ -16,8 +17,9 @@ struct Vec {
   static void store(std::uint8_t* to, Register v) { _mm512_storeu_si512(to, v); }
   static Register zero() { return _mm512_setzero_si512(); }
   static Register pairs(std::int16_t first, std::int16_t second) {
-    return _mm512_set1_epi32(static_cast<int>(static_cast<std::uint16_t>(first) |
-                                           static_cast<std::uint32_t>(static_cast<std::uint16_t>(second)) << 16));
+    return _mm512_set1_epi32(
+        static_cast<int>(static_cast<std::uint16_t>(first) |
+                         static_cast<std::uint32_t>(static_cast<std::uint16_t>(second)) << 16));
   }
   static Register every_int(std::int32_t value) { return _mm512_set1_epi32(value); }
   static Register zip_low_bytes(Register a, Register b) { return _mm512_unpacklo_epi8(a, b); }

@@ -4,7 +4,8 @@
 #include <cstring>
 
 // A register of sixteen bytes for machines without one of the others; compilers turn the loops into what the
-// machine has. A register is seen as bytes, as 16-bit shorts or as 32-bit ints, the first at the lowest place.
+// machine has. A register is seen as bytes, as 16-bit shorts or as 32-bit ints, the first at the lowest
+// place.
 namespace fastdino {
 namespace {
 
@@ -76,7 +77,6 @@ struct Vec {
     });
   }
 
-
   // Floats in the places of ints.
   using Floats = Register;
   static Floats every_float(float value) {
@@ -101,10 +101,12 @@ struct Vec {
     return make<float>([&](int i) { return get<float>(a, i) / get<float>(b, i); });
   }
   static Floats larger(Floats a, Floats b) {
-    return make<float>([&](int i) { return get<float>(a, i) > get<float>(b, i) ? get<float>(a, i) : get<float>(b, i); });
+    return make<float>(
+        [&](int i) { return get<float>(a, i) > get<float>(b, i) ? get<float>(a, i) : get<float>(b, i); });
   }
   static Floats smaller(Floats a, Floats b) {
-    return make<float>([&](int i) { return get<float>(a, i) < get<float>(b, i) ? get<float>(a, i) : get<float>(b, i); });
+    return make<float>(
+        [&](int i) { return get<float>(a, i) < get<float>(b, i) ? get<float>(a, i) : get<float>(b, i); });
   }
   static Floats magnitude(Floats v) {
     return make<float>([&](int i) { return get<float>(v, i) < 0 ? -get<float>(v, i) : get<float>(v, i); });

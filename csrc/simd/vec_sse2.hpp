@@ -12,12 +12,15 @@ struct Vec {
   using Register = __m128i;
   static constexpr int kBytes = 16;
 
-  static Register load(const std::uint8_t* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); }
+  static Register load(const std::uint8_t* from) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  }
   static void store(std::uint8_t* to, Register v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), v); }
   static Register zero() { return _mm_setzero_si128(); }
   static Register pairs(std::int16_t first, std::int16_t second) {
-    return _mm_set1_epi32(static_cast<int>(static_cast<std::uint16_t>(first) |
-                                           static_cast<std::uint32_t>(static_cast<std::uint16_t>(second)) << 16));
+    return _mm_set1_epi32(
+        static_cast<int>(static_cast<std::uint16_t>(first) |
+                         static_cast<std::uint32_t>(static_cast<std::uint16_t>(second)) << 16));
   }
   static Register every_int(std::int32_t value) { return _mm_set1_epi32(value); }
   static Register zip_low_bytes(Register a, Register b) { return _mm_unpacklo_epi8(a, b); }
