@@ -1,15 +1,17 @@
 // Compiled with flags of its own: nothing here may call inline functions of the standard library, of which
 // the linker would keep one copy for all.
+#define FASTDINO_VEC "simd/vec_avx2.hpp"
+
 #include "simd/color.inl"
 #include "simd/hue.inl"
 #include "simd/kernels.hpp"
 #include "simd/pixels.inl"
-#include "simd/registers.inl"
 #include "simd/rows.inl"
 #include "simd/tables.hpp"
-#include "simd/vec_avx2.hpp"
 
 namespace fastdino {
+
 const Kernels kAvx2 = {"avx2", weigh_rows, box_rows,    blend_solid, blend_luma,  luma,
                        sum,    shift_hue,  store_bytes, store_float, store_bfloat};
-}
+
+}  // namespace fastdino

@@ -1,5 +1,5 @@
 // Colour jitter and luma, with Pillow's roundings. Floating-point contraction must be off. Included once for
-// each instruction set, behind its Vec and registers.inl.
+// each instruction set.
 #pragma once
 
 #include "simd/kernels.hpp"

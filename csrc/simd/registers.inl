@@ -1,5 +1,8 @@
-// What the kernels share: bytes as ints and back. Included once for each instruction set, behind its Vec.
+// What the kernels share: bytes as ints and back. Included once for each instruction set, whose Vec
+// FASTDINO_VEC names.
 #pragma once
+
+#include FASTDINO_VEC
 
 namespace fastdino {
 namespace {

@@ -1,5 +1,5 @@
 // Weighted sums of rows, the one shape that both resampling passes and both blurring directions have.
-// Included once for each instruction set, behind its Vec.
+// Included once for each instruction set.
 #pragma once
 
 #include "simd/kernels.hpp"

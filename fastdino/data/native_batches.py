@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fastdino.data.batches import DTYPES, Batch, BatchSettings, counted, nothing_readable
 from fastdino.data import engine
+from fastdino.data.batches import DTYPES, Batch, BatchSettings, counted, nothing_readable
 from fastdino.data.memory import BatchMemory
 from fastdino.data.reading import UnreadableImage, read_image, reason_of
 from fastdino.data.sources import Source, file_table
