@@ -144,7 +144,7 @@ class TrainConfig:
     saveckp_freq: int = option(20, "Keep an extra checkpoint every so many epochs; 0 keeps none.", group=OTHER)
     seed: int = option(0, "Seed of the weights, the order of the pictures and every crop.", group=OTHER)
     num_workers: int = option(
-        10, "Most processes that prepare crops; never more than the machine has cores.", group=OTHER
+        10, "Most threads that prepare crops; never more than the machine has cores.", group=OTHER
     )
     dist_url: str = option("env://", "Accepted and ignored: one process trains.", group=OTHER)
     local_rank: int = option(0, "Set by launchers; ignored.", group=OTHER)
@@ -208,7 +208,7 @@ class DemoConfig:
 
     output_dir: str = option("fastdino_demo", "Folder for the pictures and results.", group=OTHER)
     seed: int = option(0, "Seed of the pictures and the training.", group=OTHER)
-    num_workers: int = option(2, "Most processes that prepare crops.", group=OTHER)
+    num_workers: int = option(2, "Most threads that prepare crops.", group=OTHER)
 
 
 def _as_in_train(name: str) -> Any:

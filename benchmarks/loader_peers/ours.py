@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.loader_peers.pictures import open_pictures, read_pictures
-from fastdino import native
+from fastdino.data import engine
 from fastdino.data import MultiCropLoader, Source
 
 
@@ -67,7 +67,7 @@ def decoding(folder: Path, count: int, seconds: float) -> float:
     started, decoded = time.process_time(), 0
     while (spent := time.process_time() - started) < seconds:
         for picture in pictures:
-            native.decode(picture)
+            engine.decode(picture)
         decoded += len(pictures)
     return spent / decoded * 1e3
 

@@ -81,7 +81,7 @@ class NativeBatches:
         self._submit(epoch, batch)
 
     def _fill(self) -> None:
-        while len(self._ahead) < self._depth:
+        while 0 < len(self._ahead) < self._depth:
             last = self._ahead[-1]
             if last.batch + 1 < self._settings.batches():
                 self._submit(last.epoch, last.batch + 1)

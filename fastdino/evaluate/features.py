@@ -20,8 +20,8 @@ from torchvision.transforms import functional as transforms
 from fastdino.cores import usable_cores
 from fastdino.data.normalize import normalize
 from fastdino.data.reading import UnreadableImage, read_image, reason_of
-from fastdino.data.sources import Source
 from fastdino.data.reference_worker import as_it_is, start_worker
+from fastdino.data.sources import Source
 from fastdino.errors import UserError
 
 # The original looks at the middle 224 of 256 pixels, and so does ImageNet's protocol; other sizes keep the
