@@ -16,6 +16,8 @@ from benchmarks.loader_peers import PEERS
 # Libraries that would start threads of their own: a peer shall use as many as it is asked to.
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
+DECODE_ONLY = "decode only"
+
 # Batches that wait in a queue cost nothing when they are taken.
 _DROPPED_BATCHES = 4
 _DROPPED_SECONDS = 0.5
@@ -71,7 +73,7 @@ class Runner:
         return self._process.submit(_measure, self._name, threads, self._settings).result()
 
     def profile(self) -> dict[str, float]:
-        """Milliseconds a picture in each stage of our loader, and `decode only` for decoding with nothing around it."""
+        """Milliseconds a picture in each stage of our loader, and `DECODE_ONLY`: decoding with nothing around it."""
         return self._process.submit(_profile, self._settings).result()
 
     def close(self) -> None:
@@ -134,4 +136,4 @@ def _profile(settings: Settings) -> dict[str, float]:
     from benchmarks.loader_peers import ours
 
     stages = ours.stages(settings.folder, settings.count, settings.batch_size, settings.seconds)
-    return {**stages, "decode only": ours.decoding(settings.folder, settings.count, settings.seconds)}
+    return {**stages, DECODE_ONLY: ours.decoding(settings.folder, settings.count, settings.seconds)}

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.loader_peers.pictures import open_pictures, read_pictures
-from fastdino.data import engine
-from fastdino.data import MultiCropLoader, Source
+from fastdino.data import MultiCropLoader, Source, engine
 
 
 class MemorySource:

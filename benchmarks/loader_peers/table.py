@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 
 from benchmarks.loader_peers import BASELINE, PEERS
-from benchmarks.loader_peers.measuring import Measurement
+from benchmarks.loader_peers.measuring import DECODE_ONLY, Measurement
 
 Results = Mapping[str, Mapping[int, Sequence[Measurement]]]
 """Measurements by peer and number of threads, one a round."""
 Rate = Callable[[Measurement], float]
+
+# Among the loader's stages: time in which its threads, or the consumer, had nothing to do.
+_NO_WORK = ("idle", "waiting")
 
 
 def wall(measurement: Measurement) -> float:
@@ -64,13 +67,13 @@ def summary(results: Results, name: str, threads: int) -> dict[str, float | list
 
 def stage_table(milliseconds: Mapping[str, float]) -> str:
     """Stages of our loader with their share of the sum, and what decoding alone takes."""
-    stages = {name: value for name, value in milliseconds.items() if name != "decode only"}
+    stages = {name: value for name, value in milliseconds.items() if name not in (*_NO_WORK, DECODE_ONLY)}
     total = sum(stages.values())
     rows = ["| stage | ms a picture | share |", "|---|---:|---:|"]
     rows += [f"| {name} | {value:.3f} | {value / total:.0%} |" for name, value in stages.items()]
     rows.append(f"| sum | {total:.3f} | {1e3 / total:.0f} img/s |")
-    only = milliseconds["decode only"]
-    rows.append(f"| decode only | {only:.3f} | {1e3 / only:.0f} img/s |")
+    only = milliseconds[DECODE_ONLY]
+    rows.append(f"| {DECODE_ONLY} | {only:.3f} | {1e3 / only:.0f} img/s |")
     return "\n".join(rows)
 
 

@@ -16,7 +16,7 @@ from benchmarks import loader
 from benchmarks.loader_peers import BASELINE, PEERS, pictures, table
 from benchmarks.loader_peers.measuring import Measurement, Runner, Settings, cpu_seconds, measure
 from benchmarks.loader_peers.recipe import RECIPE
-from fastdino.data import MultiCropLoader, plan
+from fastdino.data import plan
 from fastdino.data.normalize import IMAGENET_MEAN, IMAGENET_STD
 
 COUNT = 8
@@ -59,8 +59,6 @@ def test_a_finished_set_is_kept_and_an_unfinished_one_made_again(tmp_path: Path)
 def test_peer_makes_the_views(name: str, folder: Path) -> None:
     if reason := PEERS[name].why_missing():
         pytest.skip(reason)
-    if PEERS[name].module == "ours" and "implementation" not in inspect.signature(MultiCropLoader).parameters:
-        pytest.skip("no native loader yet")
     batches = PEERS[name].batches(folder, COUNT, 1, BATCH)
     # More than one epoch.
     views = [next(batches) for _ in range(COUNT // BATCH + 1)][-1]
@@ -157,8 +155,9 @@ def test_ratios_are_those_of_the_same_round() -> None:
     assert table.summary(results, "ours_float32", 1)["rounds_ratio_per_cpu_second"] == [8.0, 10.0]
 
 
-def test_stage_table_leaves_decoding_alone_out_of_the_sum() -> None:
-    rows = table.stage_table({"decode": 3.0, "colour": 1.0, "decode only": 2.5}).splitlines()
+def test_stage_table_sums_up_work_alone() -> None:
+    stages = {"decode": 3.0, "colour": 1.0, "idle": 7.0, "waiting": 5.0, "decode only": 2.5}
+    rows = table.stage_table(stages).splitlines()
     assert rows[2:] == [
         "| decode | 3.000 | 75% |",
         "| colour | 1.000 | 25% |",
