@@ -144,7 +144,8 @@ def _read_photograph(name: str) -> Image.Image:
 
 def _window(photograph: Image.Image, size: tuple[int, int], generator: np.random.Generator) -> Image.Image:
     zoom = min(generator.uniform(*ZOOM), photograph.width / size[0], photograph.height / size[1])
-    width, height = zoom * size[0], zoom * size[1]
+    # Rounding could make the longer side a little too long.
+    width, height = min(zoom * size[0], photograph.width), min(zoom * size[1], photograph.height)
     left, top = generator.uniform(0, photograph.width - width), generator.uniform(0, photograph.height - height)
     window = photograph.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
     if generator.random() < 0.5:
