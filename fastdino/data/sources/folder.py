@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-from collections import Counter, deque
+import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from fastdino.data.sources.protocol import EXTENSIONS, FileTable, check_index
-from fastdino.errors import UserError
+from fastdino.data.sources import cache
+from fastdino.data.sources.protocol import FileTable, check_index
+from fastdino.data.sources.scan import Scan, check_folder, natural, scan
 
-_log = logging.getLogger(__name__)
+# Smaller sets are scanned faster than a person notices.
+_WORTH_KEEPING = 20_000
+# Entries may have come in the same tick of a file system's clock as the scan, unseen: such a folder's time says
+# nothing. FAT's clock, the coarsest, ticks every two seconds.
+_TICK_NS = 2_000_000_000
 
 
 class FolderSource:
@@ -24,27 +28,26 @@ class FolderSource:
     Hidden files and folders are skipped. Links are followed; a folder that is reachable in several ways is
     used once, which also ends loops. The label of a picture is the top-level folder that it is in; pictures
     directly in the root have none, so a flat folder has no classes. Files that appear after the scan are not
-    seen.
+    seen. The list of a large set is kept between runs, and used again while no folder in it has changed.
 
     Raises UserError when the folder is missing, not a folder, not readable or without pictures.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
-        found = _scan(self.root)
-        tops = {folder[0] for folder in found if folder}
-        self.classes = sorted(tops, key=_natural)
-        number = {name: label for label, name in enumerate(self.classes)}
-        names: list[bytes] = []
-        labels: list[int] = []
-        for folder in sorted(found, key=lambda parts: [_natural(part) for part in parts]):
-            names.extend(os.fsencode("/".join((*folder, file))) for file in found[folder])
-            labels.extend([number[folder[0]] if folder else -1] * len(found[folder]))
+        check_folder(self.root)
+        index = _kept_index(self.root)
+        if index is None:
+            started = time.time_ns()
+            found = scan(self.root)
+            index = _index_of(found)
+            _keep(self.root, found, index, started)
         # One buffer instead of a list: millions of small objects cost gigabytes, and worker processes copy
         # them page by page as soon as reference counts change.
-        self._names = b"".join(names)
-        self._ends = np.cumsum([len(name) for name in names], dtype=np.int64)
-        self._labels = np.array(labels, dtype=np.int32)
+        self._names = index["names"].tobytes()
+        self._ends: npt.NDArray[np.int64] = index["ends"]
+        self._labels: npt.NDArray[np.int32] = index["labels"]
+        self.classes = [os.fsdecode(name) for name in index["classes"].tobytes().split(b"\0") if name]
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -70,96 +73,49 @@ class FolderSource:
         return self._names[start : int(self._ends[index])]
 
 
-class _Listing(NamedTuple):
-    pictures: list[str]
-    folders: list[str]
-    linked_folders: list[str]
+def _index_of(found: Scan) -> cache.Arrays:
+    """The scan as arrays: names one after another and where each ends, labels, class names between zero bytes."""
+    classes = sorted({folder[0] for folder in found.pictures if folder}, key=natural)
+    number = {name: label for label, name in enumerate(classes)}
+    names: list[bytes] = []
+    labels: list[npt.NDArray[np.int32]] = []
+    for folder in sorted(found.pictures, key=lambda parts: [natural(part) for part in parts]):
+        prefix = os.fsencode("/".join((*folder, "")))
+        names.extend(prefix + os.fsencode(file) for file in found.pictures[folder])
+        labels.append(np.full(len(found.pictures[folder]), number[folder[0]] if folder else -1, dtype=np.int32))
+    return {
+        "names": _bytes_array(b"".join(names)),
+        "ends": np.cumsum(np.fromiter(map(len, names), np.int64, len(names))),
+        "labels": np.concatenate(labels),
+        "classes": _bytes_array(b"\0".join(map(os.fsencode, classes))),
+    }
 
 
-def _scan(root: Path) -> dict[tuple[str, ...], list[str]]:
-    """Picture names in natural order, by the parts of their folder's path below `root`."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    others: Counter[str] = Counter()
-    visited: set[tuple[int, int]] = set()
-    _check(root)
-    # Real folders before links, so that a link to a folder below the root never takes that folder's pictures
-    # (and their label) away from it.
-    folders: deque[tuple[str, ...]] = deque([()])
-    links: deque[tuple[str, ...]] = deque()
-    while folders or links:
-        parts = folders.popleft() if folders else links.popleft()
-        listing = _list(root, parts, visited, others)
-        if listing.pictures:
-            found[parts] = sorted(listing.pictures, key=_natural)
-        folders.extend((*parts, name) for name in listing.folders)
-        links.extend((*parts, name) for name in listing.linked_folders)
-    if not found:
-        raise UserError(
-            f"No pictures in {root}: looked for {', '.join('.' + name for name in EXTENSIONS)} "
-            f"in it and below, and found {_inventory(others)}."
-        )
-    return found
+def _keep(root: Path, found: Scan, index: cache.Arrays, started: int) -> None:
+    times = np.fromiter(found.folders.values(), np.int64, len(found.folders))
+    if len(index["ends"]) >= _WORTH_KEEPING and bool((times < started - _TICK_NS).all()):
+        folders = b"\0".join(os.fsencode("/".join(parts)) for parts in found.folders)
+        cache.store("folder", _subject(root), {**index, "folders": _bytes_array(folders), "changed": times})
 
 
-def _list(
-    root: Path,
-    parts: tuple[str, ...],
-    visited: set[tuple[int, int]],
-    others: Counter[str],
-) -> _Listing:
-    listing = _Listing([], [], [])
-    folder = root.joinpath(*parts)
+def _kept_index(root: Path) -> cache.Arrays | None:
+    """What was kept for this root, unless one of its folders is gone or has changed since."""
+    index = cache.load("folder", _subject(root))
+    if index is None:
+        return None
     try:
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in visited:
-            return listing
-        visited.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    _sort_in(entry, listing, others)
-    except OSError as error:
-        if not parts:
-            raise UserError(f"The folder {root} cannot be read ({error.strerror}): check its permissions.") from error
-        # lost+found, or a folder that vanished: nothing that should keep the rest from training.
-        _log.warning("folder %s left out: %s", folder, error.strerror)
-    listing.linked_folders.sort(key=_natural)
-    return listing
+        folders = index["folders"].tobytes().split(b"\0")
+        base = os.fsencode(root)
+        now = [os.stat(os.path.join(base, folder)).st_mtime_ns for folder in folders]
+        complete = all(name in index for name in ("names", "ends", "labels", "classes"))
+        return index if complete and np.array_equal(now, index["changed"]) else None
+    except (OSError, KeyError, ValueError):
+        return None
 
 
-def _sort_in(entry: os.DirEntry[str], listing: _Listing, others: Counter[str]) -> None:
-    if entry.is_dir(follow_symlinks=False):
-        listing.folders.append(entry.name)
-    elif entry.is_dir():
-        listing.linked_folders.append(entry.name)
-    elif entry.is_file():
-        extension = os.path.splitext(entry.name)[1][1:].lower()
-        if extension in EXTENSIONS:
-            listing.pictures.append(entry.name)
-        else:
-            others[extension] += 1
+def _subject(root: Path) -> str:
+    return os.path.abspath(root)
 
 
-def _check(root: Path) -> None:
-    try:
-        if not root.exists():
-            raise UserError(f"There is no folder {root}: give the folder that holds the pictures.")
-        if not root.is_dir():
-            raise UserError(f"{root} is a file: give the folder that holds the pictures.")
-    except OSError as error:
-        raise UserError(f"The folder {root} cannot be read ({error.strerror}): check its permissions.") from error
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    pieces: list[str | int] = list(re.split(r"(\d+)", name.casefold()))
-    pieces[1::2] = [int(digits) for digits in pieces[1::2]]
-    return pieces, name
-
-
-def _inventory(others: Counter[str]) -> str:
-    if not others:
-        return "no files"
-    ranked = sorted(others.items(), key=lambda item: (-item[1], item[0] or "~"))
-    kinds = [f"{count} {'.' + name if name else 'without extension'}" for name, count in ranked[:3]]
-    rest = sum(count for _, count in ranked[3:])
-    return "only " + ", ".join(kinds + ([f"{rest} others"] if rest else []))
+def _bytes_array(data: bytes) -> npt.NDArray[Any]:
+    return np.frombuffer(data, dtype=np.uint8)

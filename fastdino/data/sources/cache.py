@@ -1,0 +1,52 @@
+"""Indexes of large sources, kept between runs in the user's cache folder: $XDG_CACHE_HOME/fastdino or
+~/.cache/fastdino. It may be deleted at any time.
+
+An index is a convenience: one that is missing, damaged, foreign or cannot be written is made anew without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastdino.errors import UserError
+from fastdino.files import atomic_path
+
+# Changes with what the arrays mean.
+_FORMAT = "1"
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def load(kind: str, subject: str) -> Arrays | None:
+    """The arrays that were stored for `subject`, None if there are none that can be used."""
+    try:
+        with np.load(_path(kind, subject), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+    return arrays if arrays.get("format") == np.array(_FORMAT) else None
+
+
+def store(kind: str, subject: str, arrays: Arrays) -> None:
+    """Keep arrays for the next `load` of `subject`; if that is impossible, nothing happens."""
+    path = _path(kind, subject)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as unfinished, open(unfinished, "wb") as file:
+            np.savez(file, format=np.array(_FORMAT), **arrays)
+    except (OSError, UserError):
+        return
+
+
+def _path(kind: str, subject: str) -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.blake2b(os.fsencode(subject), digest_size=16).hexdigest()
+    return base / "fastdino" / f"{kind}-{digest}.npz"
