@@ -20,6 +20,12 @@ constexpr std::ptrdiff_t whole_tiles(std::ptrdiff_t size) {
   return (size + kTile - 1) / kTile * kTile;
 }
 
+// The widest of any instruction set.
+constexpr std::ptrdiff_t whole_registers(std::ptrdiff_t size) {
+  constexpr std::ptrdiff_t widest = kSlack;
+  return (size + widest - 1) / widest * widest;
+}
+
 std::uint8_t* reserve(Buffer& buffer, std::ptrdiff_t size) {
   return buffer.reserve(static_cast<std::size_t>(size));
 }
@@ -212,7 +218,8 @@ void Cropper::jitter_block(const JitterStep& step, int mean, std::ptrdiff_t firs
 
 void Cropper::blur(double radius, int size) {
   const BoxWeights weights = box_weights(radius);
-  const std::ptrdiff_t stride = whole_tiles(size), bytes = stride * stride;
+  // Rows must not share registers: what a pass writes beyond a row's end, another may still have to read.
+  const std::ptrdiff_t stride = whole_registers(size), bytes = stride * whole_tiles(size);
   std::uint8_t *turned = reserve(turned_, bytes), *spare = reserve(spare_, bytes),
                *back = reserve(between_, bytes);
   for (int channel = 0; channel < channels_; ++channel) {

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fastdino.data.apply import apply_plan
     from fastdino.data.loader import MultiCropLoader
     from fastdino.data.plan import CropPlan, CropRecipe, crop_plan
-    from fastdino.data.sources import FolderSource, Source, open_source
+    from fastdino.data.sources import FolderSource, IterableSource, Source, TarSource, open_source
 
 _HOME = {
     "MultiCropLoader": "loader",
@@ -18,6 +18,8 @@ _HOME = {
     "CropPlan": "plan",
     "CropRecipe": "plan",
     "FolderSource": "sources",
+    "IterableSource": "sources",
+    "TarSource": "sources",
     "Source": "sources",
     "open_source": "sources",
 }
@@ -26,8 +28,10 @@ __all__ = [
     "CropPlan",
     "CropRecipe",
     "FolderSource",
+    "IterableSource",
     "MultiCropLoader",
     "Source",
+    "TarSource",
     "apply_plan",
     "crop_plan",
     "open_source",

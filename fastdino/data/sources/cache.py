@@ -41,7 +41,7 @@ def store(kind: str, subject: str, arrays: Arrays) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as unfinished, open(unfinished, "wb") as file:
-            np.savez(file, format=np.array(_FORMAT), **arrays)
+            np.savez(file, **{**arrays, "format": np.array(_FORMAT)})  # type: ignore[arg-type]
     except (OSError, UserError):
         return
 

@@ -64,7 +64,7 @@ def check_folder(root: Path) -> None:
 
 def natural(name: str) -> tuple[list[str | int], str]:
     """Sorts 2.jpg before 10.jpg, and upper case with lower case."""
-    pieces: list[str | int] = _NUMBER.split(name.casefold())  # type: ignore[assignment]
+    pieces: list[str | int] = _NUMBER.split(name.casefold())
     pieces[1::2] = map(int, pieces[1::2])
     return pieces, name
 
