@@ -16,7 +16,7 @@ from benchmarks.loader_peers import PEERS
 # Libraries that would start threads of their own: a peer shall use as many as it is asked to.
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
-DECODE_ONLY = "decode only"
+DECODE_ONLY = "Pillow's decoding alone"
 
 # Batches that wait in a queue cost nothing when they are taken.
 _DROPPED_BATCHES = 4
@@ -73,7 +73,7 @@ class Runner:
         return self._process.submit(_measure, self._name, threads, self._settings).result()
 
     def profile(self) -> dict[str, float]:
-        """Milliseconds a picture in each stage of our loader, and `DECODE_ONLY`: decoding with nothing around it."""
+        """Milliseconds a picture in each stage of our loader, and `DECODE_ONLY` for comparison."""
         return self._process.submit(_profile, self._settings).result()
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ def summary(results: Results, name: str, threads: int) -> dict[str, float | list
 
 
 def stage_table(milliseconds: Mapping[str, float]) -> str:
-    """Stages of our loader with their share of the sum, and what decoding alone takes."""
+    """Stages of our loader with their share of the sum, and what Pillow's decoding takes."""
     stages = {name: value for name, value in milliseconds.items() if name not in (*_NO_WORK, DECODE_ONLY)}
     total = sum(stages.values())
     rows = ["| stage | ms a picture | share |", "|---|---:|---:|"]

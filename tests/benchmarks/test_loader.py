@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import loader
 from benchmarks.loader_peers import BASELINE, PEERS, pictures, table
-from benchmarks.loader_peers.measuring import Measurement, Runner, Settings, cpu_seconds, measure
+from benchmarks.loader_peers.measuring import DECODE_ONLY, Measurement, Runner, Settings, cpu_seconds, measure
 from benchmarks.loader_peers.recipe import RECIPE
 from fastdino.data import plan
 from fastdino.data.normalize import IMAGENET_MEAN, IMAGENET_STD
@@ -157,13 +157,13 @@ def test_ratios_are_those_of_the_same_round() -> None:
 
 
 def test_stage_table_sums_up_work_alone() -> None:
-    stages = {"decode": 3.0, "colour": 1.0, "idle": 7.0, "waiting": 5.0, "decode only": 2.5}
+    stages = {"decode": 3.0, "colour": 1.0, "idle": 7.0, "waiting": 5.0, DECODE_ONLY: 2.5}
     rows = table.stage_table(stages).splitlines()
     assert rows[2:] == [
         "| decode | 3.000 | 75% |",
         "| colour | 1.000 | 25% |",
         "| sum | 4.000 | 250 img/s |",
-        "| decode only | 2.500 | 400 img/s |",
+        "| Pillow's decoding alone | 2.500 | 400 img/s |",
     ]
 
 
