@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fastdino.data import MultiCropLoader, crop_plan
+from fastdino import native
+from fastdino.data import IterableSource, MultiCropLoader, crop_plan
 from fastdino.data.normalize import normalize
 from fastdino.data.order import EpochOrder
 from fastdino.data.reading import read_image
@@ -104,7 +105,8 @@ def test_float32_is_the_normalised_uint8(folder: Path, make: MakeLoader) -> None
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_workers_change_nothing(folder: Path, make: MakeLoader, num_threads: int) -> None:
     # Batches of 20 are made in two chunks, by different workers.
-    expected, loader = make(folder, 20), make(folder, 20, num_threads=num_threads)
+    expected = make(folder, 20, implementation="reference")
+    loader = make(folder, 20, num_threads=num_threads, implementation="reference")
     for _ in range(2):
         _assert_same(list(loader), list(expected))
 
@@ -216,7 +218,7 @@ def test_too_few_pictures(folder: Path, make: MakeLoader) -> None:
 
 
 def test_unknown_output(folder: Path) -> None:
-    with pytest.raises(ValueError, match="float32 and uint8"):
+    with pytest.raises(ValueError, match="float32, bfloat16, uint8"):
         MultiCropLoader(folder, 8, output="float16")
 
 
@@ -257,17 +259,66 @@ def test_waiting_is_measured(folder: Path, make: MakeLoader) -> None:
     assert all(np.diff(waited) > 0)
 
 
+@pytest.mark.parametrize("num_threads", [1, 2, 5])
+def test_the_engine_gives_the_references_batches_for_any_number_of_threads(
+    folder: Path, make: MakeLoader, num_threads: int
+) -> None:
+    expected = make(folder, 20, implementation="reference")
+    loader = make(folder, 20, num_threads=num_threads, implementation="native")
+    for _ in range(2):
+        _assert_same(list(loader), list(expected))
+
+
+def test_bfloat16_is_the_rounded_float32(folder: Path, make: MakeLoader) -> None:
+    for (rounded, _), (floats, _) in zip(make(folder, output="bfloat16"), make(folder, output="float32"), strict=True):
+        for ours, crop in zip(rounded, floats, strict=True):
+            assert torch.equal(ours, crop.to(torch.bfloat16))
+
+
+def test_memory_of_a_batch_is_its_own_while_it_is_held_and_used_again_afterwards(
+    folder: Path, make: MakeLoader
+) -> None:
+    loader = make(folder, implementation="native")
+    held = list(loader)
+    copies = [[crop.clone() for crop in crops] for crops, _ in held]
+    list(loader)
+    for (crops, _), copy in zip(held, copies, strict=True):
+        assert all(map(torch.equal, crops, copy))
+    blocks = {crops[0].untyped_storage().data_ptr() for crops, _ in held}
+    del held, crops
+    again = {crops[0].untyped_storage().data_ptr() for crops, _ in loader}
+    assert again & blocks
+
+
+class Breaks(IterableSource):
+    def read(self, index: int) -> bytes:
+        raise KeyError("gone")
+
+
+def test_an_exception_of_a_source_names_the_picture(make: MakeLoader) -> None:
+    with pytest.raises(RuntimeError, match=r"picture \d+: KeyError: 'gone'"):
+        list(make(Breaks([b""] * 8), implementation="native"))
+
+
+def test_without_the_extension_pillow_does_it(folder: Path, make: MakeLoader, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make(folder).implementation.startswith("C++")
+    monkeypatch.setattr(native, "_import_error", ImportError("missing"))
+    assert make(folder).implementation == "Pillow, in this process"
+    with pytest.raises(ValueError, match="auto, native and reference"):
+        make(folder, implementation="fast")
+
+
 def test_nothing_travels_through_shared_memory(folder: Path, make: MakeLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(tensor: torch.Tensor) -> None:
         # An exception would be lost in the queue's thread; a dead worker is an error in the parent.
         os._exit(1)
 
     monkeypatch.setitem(ForkingPickler._extra_reducers, torch.Tensor, refuse)  # type: ignore[attr-defined]
-    assert len(list(make(folder, num_threads=1))) == 5
+    assert len(list(make(folder, num_threads=1, implementation="reference"))) == 5
 
 
 def test_close_ends_the_workers_and_iterating_starts_new_ones(folder: Path, make: MakeLoader) -> None:
-    loader = make(folder, num_threads=2)
+    loader = make(folder, num_threads=2, implementation="reference")
     batches = iter(loader)
     next(batches)
     workers = multiprocessing.active_children()
@@ -285,7 +336,7 @@ def test_close_ends_the_workers_and_iterating_starts_new_ones(folder: Path, make
 def test_workers_do_not_inherit_a_handler_for_sigterm(folder: Path, make: MakeLoader) -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        next(iter(make(folder, num_threads=1)))
+        next(iter(make(folder, num_threads=1, implementation="reference")))
         (worker,) = multiprocessing.active_children()
         # Where torch hears of the death before `join` does, it raises.
         with contextlib.suppress(RuntimeError):
