@@ -86,9 +86,7 @@ def test_both_orders_of_the_passes(shrinking_first: bool, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-@pytest.mark.parametrize(
-    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}]
-)
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}])
 @pytest.mark.parametrize("size", [(1, 1), (33, 50), (451, 300)])
 def test_decodes_as_pillow_does(mode: str, options: dict[str, Any], size: tuple[int, int]) -> None:
     stream = BytesIO()
@@ -126,10 +124,10 @@ def test_draws_the_same_plans(recipe: CropRecipe) -> None:
             drawn = native.extension().draw_crops(
                 engine.native_recipe(recipe), engine.word(seed), 5, index, width, height
             )
-            ours = [
-                CropPlan(*fields[:6], tuple((names[i], factor) for i, factor in fields[6]), *fields[7:])
-                for fields in drawn
-            ]
+            ours = []
+            for *box, jitter, grayscale, radius, solarize in drawn:
+                named = tuple((names[i], factor) for i, factor in jitter)
+                ours.append(CropPlan(*box, named, grayscale, radius, solarize))
             assert ours == crop_plan(seed, 5, index, width, height, recipe)
 
 
