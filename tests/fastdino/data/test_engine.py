@@ -127,7 +127,8 @@ def test_draws_the_same_plans(recipe: CropRecipe) -> None:
             ours = []
             for *box, jitter, grayscale, radius, solarize in drawn:
                 named = tuple((names[i], factor) for i, factor in jitter)
-                ours.append(CropPlan(*box, named, grayscale, radius, solarize))
+                fields: list[Any] = [*box, named, grayscale, radius, solarize]
+                ours.append(CropPlan(*fields))
             assert ours == crop_plan(seed, 5, index, width, height, recipe)
 
 
