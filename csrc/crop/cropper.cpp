@@ -65,8 +65,9 @@ void Cropper::cut(const Picture& picture, const CropPlan& plan, Output output, v
 void Cropper::resample(const Picture& picture, const CropPlan& plan) {
   const int size = plan.size;
   channels_ = picture.channels();
-  // Transposing reads whole tiles, and so up to 15 rows below the last one.
-  plane_stride_ = whole_tiles(static_cast<std::ptrdiff_t>(size) * (size + kTile));
+  // Transposing reads whole tiles, and so up to 15 rows below the last one. In a crop of one to three pixels
+  // those are too few to keep the last register that is written away from the next plane.
+  plane_stride_ = whole_tiles(static_cast<std::ptrdiff_t>(size) * (size + kTile) + std::ptrdiff_t{kSlack});
   reserve(planes_, 3 * plane_stride_);
   columns_ = &tables_.get(plan.width, size);
   rows_ = &tables_.get(plan.height, size);

@@ -12,7 +12,7 @@ namespace {
 
 class File {
  public:
-  explicit File(const std::string& path) : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
+  explicit File(const char* path) : descriptor_(open(path, O_RDONLY | O_CLOEXEC)) {}
   ~File() {
     if (descriptor_ >= 0) close(descriptor_);
   }
@@ -57,10 +57,14 @@ bool fail(std::string& reason) {
   return false;
 }
 
-std::string path_of(const FileTable& table, std::uint64_t file) {
+// Good until the same thread's next call, which takes the same memory.
+const char* path_of(const FileTable& table, std::uint64_t file) {
+  thread_local std::string path;
   const std::int64_t begin = file == 0 ? 0 : table.ends[file - 1];
-  const std::string name(table.names + begin, static_cast<std::size_t>(table.ends[file] - begin));
-  return table.root.empty() ? name : table.root + "/" + name;
+  path = table.root;
+  if (!path.empty()) path += '/';
+  path.append(table.names + begin, static_cast<std::size_t>(table.ends[file] - begin));
+  return path.c_str();
 }
 
 }  // namespace
