@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard scripts/*.py csrc/*/*)
-CXX_SOURCES := $(wildcard csrc/*/* tests/csrc/*.[ch]pp)
+CXX_SOURCES := $(wildcard csrc/*/* tests/csrc/*/*.[ch]*)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench sanitize clean
@@ -31,7 +31,7 @@ format: $(VENV)/.dev  ## rewrite the sources as lint wants them
 bench: $(VENV)/.test  ## measure speed
 	$(BIN)/python -m pytest benchmarks
 
-sanitize: $(VENV)/.test  ## run csrc/ on good and damaged files under the address and undefined-behaviour sanitizers
+sanitize: $(VENV)/.test  ## run csrc/ on good and damaged files under the address, behaviour and thread sanitizers
 	$(BIN)/python scripts/sanitize.py
 
 clean:  ## remove everything that make has made

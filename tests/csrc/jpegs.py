@@ -24,6 +24,22 @@ def encode(mode: str, size: tuple[int, int], *, progressive: bool = False, exif:
     return stream.getvalue()
 
 
+def photograph(
+    mode: str, size: tuple[int, int], *, seed: int, subsampling: int = 0, progressive: bool = False
+) -> bytes:
+    """A JPEG with gradients and noise in it; `subsampling` is 0 for 4:4:4, 1 for 4:2:2, 2 for 4:2:0, as in Pillow."""
+    draw = random.Random(seed)
+    gradients = (Image.linear_gradient("L"), Image.radial_gradient("L"), Image.linear_gradient("L").rotate(90))
+    bands = []
+    for band in range(MODES[mode]):
+        noise = Image.frombytes("L", size, draw.randbytes(size[0] * size[1]))
+        bands.append(Image.blend(gradients[band % 3].resize(size), noise, 0.2))
+    stream = BytesIO()
+    image = Image.merge(mode, bands) if len(bands) > 1 else bands[0]
+    image.save(stream, "JPEG", quality=85, subsampling=subsampling, progressive=progressive)
+    return stream.getvalue()
+
+
 def orientation_block(
     orientation: int, byte_order: str, *, kind: int = 3, count: int = 1, others: int = 0, padding: int = 0
 ) -> bytes:
@@ -65,6 +81,17 @@ def corpus() -> Iterator[bytes]:
         yield encode("L", (9, 5), exif=orientation_block(3, byte_order, kind=4))
 
 
+def photographs() -> Iterator[bytes]:
+    """Good files with something in them: every kind of chroma subsampling, and shapes at the edge of what there is."""
+    for progressive in (False, True):
+        for subsampling in range(3):
+            yield photograph("RGB", (130, 97), seed=subsampling, subsampling=subsampling, progressive=progressive)
+    yield photograph("L", (64, 211), seed=3)
+    yield photograph("CMYK", (90, 64), seed=4)
+    for seed, size in enumerate([(1, 1), (1, 400), (400, 1), (31, 33)], start=5):
+        yield photograph("RGB", size, seed=seed, subsampling=2)
+
+
 if __name__ == "__main__":
-    for number, jpeg in enumerate(corpus()):
+    for number, jpeg in enumerate([*corpus(), *photographs()]):
         Path(sys.argv[1], f"{number:02}.jpg").write_bytes(jpeg)
