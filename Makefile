@@ -6,7 +6,7 @@ BUILD_INPUTS := pyproject.toml setup.py $(wildcard scripts/*.py csrc/*/*)
 CXX_SOURCES := $(wildcard csrc/*/* tests/csrc/*/*.[ch]*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench sanitize clean
+.PHONY: help demo test lint format bench sanitize fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
@@ -33,6 +33,11 @@ bench: $(VENV)/.test  ## measure speed
 
 sanitize: $(VENV)/.test  ## run csrc/ on good and damaged files under the address, behaviour and thread sanitizers
 	$(BIN)/python scripts/sanitize.py
+
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.test  ## a minute of invented JPEGs for csrc/, which needs clang; FUZZ_SECONDS=600 for ten
+	@sh scripts/system_packages.sh $(PYTHON) clang++
+	$(BIN)/python scripts/fuzz.py --seconds $(FUZZ_SECONDS)
 
 clean:  ## remove everything that make has made
 	rm -rf $(VENV) build dist *.egg-info fastdino/_native.*.so

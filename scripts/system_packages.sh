@@ -1,7 +1,8 @@
 #!/bin/sh
-# Usage: system_packages.sh PYTHON
+# Usage: system_packages.sh PYTHON [clang++]
 # Installs, with apt and where it may, what a virtual environment and csrc/ need and this machine lacks. Where it may
 # not, it says what to install: an error if Python itself cannot go on, a hint if only the C++ extension cannot be built.
+# With clang++, that too, and what its fuzzer and sanitizers are linked with; fuzz.py says what to do without.
 set -eu
 
 python=$1
@@ -50,4 +51,8 @@ if [ -n "$missing" ]; then
     if ! may_install || ! install $missing; then
         echo "going on; for the C++ extension run 'apt-get install $missing' as root, then 'make clean' and this again" >&2
     fi
+fi
+
+if [ "${2:-}" = clang++ ] && ! command -v clang++ >/dev/null 2>&1 && may_install; then
+    install clang libclang-rt-dev || install clang || true
 fi
