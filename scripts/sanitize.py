@@ -1,4 +1,7 @@
-"""Builds csrc/ with the compiler's sanitizers and runs tests/csrc/programs/ over good and damaged JPEGs."""
+"""Builds csrc/ with the compiler's sanitizers and runs tests/csrc/programs/ over good and damaged JPEGs.
+
+With --python it builds the extension so instead, which takes minutes, and runs the data package's tests.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import NamedTuple
 
 import native_toolchain as toolchain
 from native_programs import ROOT, Workshop, write_corpus
+from sanitized_python import test_extension
 
 PROGRAMS = "tests/csrc/programs"
 # Programs that choose among the instruction sets themselves, and what they do it with.
@@ -54,6 +58,9 @@ def main() -> None:
         packages = " ".join(toolchain.missing_packages())
         sys.exit(f"sanitize needs a C++ compiler and libjpeg: apt-get install {packages}")
     with tempfile.TemporaryDirectory() as folder:
+        if "--python" in sys.argv[1:]:
+            test_extension(ADDRESS, Path(folder))
+            return
         pictures = [str(path) for path in write_corpus(sys.executable, Path(folder, "corpus"))]
         for build in BUILDS:
             start = time.monotonic()
