@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 class Configuration(NamedTuple):
     """One specialisation of a kernel that a launcher can choose.
 
-    Each kernel file has `configurations()`, which yields them all.
+    Each file with launchers has `configurations(warp_size)`, which yields them all.
 
     Attributes:
         name: says what distinguishes it, for tables.
@@ -19,6 +19,7 @@ class Configuration(NamedTuple):
         options: `num_warps` and what else is passed at the launch.
         wide_loads, wide_stores: 128-bit accesses to global memory that every thread issues at least; 0 where the rows'
             alignment does not allow them.
+        extreme: among those that need most of something. The tests compile these, `benchmarks/compile_report.py` all.
     """
 
     name: str
@@ -28,3 +29,4 @@ class Configuration(NamedTuple):
     options: dict[str, Any]
     wide_loads: int = 0
     wide_stores: int = 0
+    extreme: bool = True

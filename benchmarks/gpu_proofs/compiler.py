@@ -9,13 +9,16 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.runtime import JITFunction
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -73,17 +76,28 @@ def compiled_for(
     return triton.compile(source, target=TARGETS[target], options=options)
 
 
-def compile_launch(
-    target: str, kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], **kwargs: Any
-) -> MachineCode:
-    """Compile what a launch with these very arguments would run: tensors on the CPU stand for the GPU's."""
+def compiled_launches(target: str, launch: Callable[[], object]) -> list[tuple[str, MachineCode]]:
+    """Kernel and machine code of all launches that `launch` would do, without doing them.
+
+    Compiled for the very arguments, as at a launch; tensors on the CPU stand for the GPU's.
+    """
+    compiled: list[tuple[str, MachineCode]] = []
+    run = JITFunction.run
+
+    def warm_up(kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        code = run(kernel, *args, grid=grid, warmup=True, **kwargs)
+        compiled.append((kernel.__name__, read(code, target)))
+
     # Not the property `active`, which looks for a GPU.
     previous = triton.runtime.driver._active
     triton.runtime.driver.set_active(_AbsentGPU(TARGETS[target]))
+    checks = mock.patch("fastdino.kernels.launch.check_device"), mock.patch.object(JITFunction, "run", warm_up)
     try:
-        return read(kernel.warmup(*arguments, grid=grid, **kwargs), target)
+        with checks[0], checks[1]:
+            launch()
     finally:
         triton.runtime.driver.set_active(previous)
+    return compiled
 
 
 def read(compiled: Any, target: str) -> MachineCode:

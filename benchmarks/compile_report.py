@@ -1,0 +1,123 @@
+"""What every kernel costs on every target: compiles all configurations without a GPU.
+
+    python benchmarks/compile_report.py [--targets sm_90 gfx942] [--extremes] [--output report.json]
+
+prints registers, spilled bytes, shared bytes, widths of global loads and stores (`bits x instructions`) and
+exponentials, and writes the same as JSON. `launch` rows are compiled through the launchers with real arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import multiprocessing
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+import fastdino  # noqa: E402
+
+if importlib.util.find_spec("fastdino.kernels") is None:
+    fastdino.__path__.append(str(REPOSITORY))
+
+from benchmarks.gpu_proofs.compiler import TARGETS, compile_for, compiled_launches  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
+    parser.add_argument("--modules", nargs="+", default=modules(), help="files of kernels/, all by default")
+    parser.add_argument("--extremes", action="store_true", help="only those configurations that need most of something")
+    parser.add_argument("--output", type=Path, help="where to write the report as JSON")
+    arguments = parser.parse_args()
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        parser.error("an interpreted kernel cannot be compiled: unset TRITON_INTERPRET")
+    work = [(module, target, arguments.extremes) for module in arguments.modules for target in arguments.targets]
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        rows = [row for part in pool.starmap(report, work, chunksize=1) for row in part]
+    print(table(rows))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(rows, indent=1))
+
+
+def modules() -> list[str]:
+    """Files of kernels/ that list configurations."""
+    package = importlib.import_module("fastdino.kernels")
+    names = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
+    return [name for name in names if hasattr(kernel_module(name), "configurations")]
+
+
+def kernel_module(name: str) -> Any:
+    return importlib.import_module(f"fastdino.kernels.{name}")
+
+
+def report(module: str, target: str, extremes: bool) -> list[dict[str, Any]]:
+    """All configurations of one file on one target, and what its launchers really launch."""
+    rows = []
+    for c in kernel_module(module).configurations(TARGETS[target].warp_size):
+        if extremes and not c.extreme:
+            continue
+        code = compile_for(target, c.kernel, c.signature, c.constexprs, c.options)
+        promised = {"wide_loads": c.wide_loads, "wide_stores": c.wide_stores}
+        rows.append(row(module, target, c.kernel.__name__, c.name) | asdict(code) | promised)
+    for name, launch in LAUNCHES.get(module, {}).items():
+        for kernel, code in compiled_launches(target, launch):
+            rows.append(row(module, target, kernel, f"launch: {name}") | asdict(code))
+    return rows
+
+
+def row(module: str, target: str, kernel: str, configuration: str) -> dict[str, Any]:
+    return {"module": module, "target": target, "kernel": kernel, "configuration": configuration}
+
+
+def launch_dino_loss(width: int, prototypes: int) -> None:
+    """Loss and gradient of two images, 2 + 8 crops, as bfloat16."""
+    import torch
+
+    from fastdino.kernels.dino_loss import dino_loss_and_gradient_
+
+    student, teacher = (torch.empty(2 * crops, width, dtype=torch.bfloat16) for crops in (10, 2))
+    dino_loss_and_gradient_(student, teacher, torch.empty(prototypes), 10, 0.1, 0.04)
+
+
+LAUNCHES: dict[str, dict[str, Callable[[], None]]] = {
+    "dino_loss_launch": {
+        "65,536 prototypes": lambda: launch_dino_loss(65536, 65536),
+        "65,000 prototypes": lambda: launch_dino_loss(65000, 65000),
+        "65,001 prototypes in rows of 65,008": lambda: launch_dino_loss(65008, 65001),
+        "65,001 prototypes": lambda: launch_dino_loss(65001, 65001),
+    },
+}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One line per row."""
+
+    def lines() -> Iterator[str]:
+        yield (
+            f"{'kernel':22} {'configuration':44} {'target':7} {'regs':>4} {'spill':>5} {'shared':>6} "
+            f"{'exp2':>4}  {'loads':24} stores"
+        )
+        for r in rows:
+            loads, stores = (
+                " ".join(f"{bits}x{n}" for bits, n in sorted(r[kind].items())) for kind in ("loads", "stores")
+            )
+            yield (
+                f"{r['kernel']:22} {r['configuration']:44} {r['target']:7} {r['registers']:4} {r['spilled_bytes']:5} "
+                f"{r['shared_bytes']:6} {r['exponentials']:4}  {loads:24} {stores}"
+            )
+
+    return "\n".join(lines())
+
+
+if __name__ == "__main__":
+    main()
