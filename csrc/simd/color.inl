@@ -55,6 +55,21 @@ void luma(std::uint8_t* out, const std::uint8_t* r, const std::uint8_t* g, const
   }
 }
 
+std::uint64_t sum(const std::uint8_t* plane, int count) {
+  const int whole = count - count % Vec::kBytes;
+  Register totals = Vec::zero();
+  for (int i = 0; i < whole; i += Vec::kBytes) {
+    totals = Vec::add_longs(totals, Vec::sum_bytes(Vec::load(plane + i)));
+  }
+  std::uint8_t bytes[Vec::kBytes];
+  Vec::store(bytes, totals);
+  std::uint64_t parts[Vec::kBytes / 8], total = 0;
+  __builtin_memcpy(parts, bytes, sizeof parts);
+  for (const std::uint64_t part : parts) total += part;
+  for (int i = whole; i < count; ++i) total += plane[i];
+  return total;
+}
+
 void blend_luma(std::uint8_t* r, std::uint8_t* g, std::uint8_t* b, float by, int count) {
   const Floats factor = Vec::every_float(by);
   const Register first = Vec::every_int(0xFFFF);

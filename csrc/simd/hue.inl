@@ -1,10 +1,6 @@
 // The hue shift: RGB -> HSV of bytes, h + shift modulo 256, -> RGB, as Pillow computes it
-// (src/libImaging/Convert.c, rgb2hsv and hsv2rgb, after colorsys), in single precision where Pillow mixes it
-// with double: a test over all 2^24 colours shows that the bytes are the same. Included once for each
-// instruction set.
-//
-// It goes in short steps over four registers each, because one pixel's chain of dependent operations is so
-// long that a processor would find nothing to do beside it.
+// (src/libImaging/Convert.c, rgb2hsv and hsv2rgb, after colorsys). Pillow mixes single and double precision;
+// a test over all 2^24 colours shows that the bytes are the same. Included once for each instruction set.
 #pragma once
 
 #include "simd/color.inl"
@@ -12,90 +8,119 @@
 namespace fastdino {
 namespace {
 
-// floor(share * 255) as a float, without rounding the product first.
-inline Floats floor_of_255(Floats share) {
-  const Floats floor = Vec::to_floats(Vec::truncate(Vec::multiply(share, Vec::every_float(255.0F))));
-  const Floats above =
-      Vec::subtract(Vec::subtract(Vec::multiply(share, Vec::every_float(256.0F)), floor), share);
-  return Vec::if_negative(above, Vec::subtract(floor, Vec::every_float(1.0F)), floor);
+// Signed shorts, given as their low and high bytes, times 2^16, in the order in which widening leaves ints.
+inline void widen_shorts(Register low_bytes, Register high_bytes, Register ints[4]) {
+  const Register zero = Vec::zero();
+  const Register low = Vec::zip_low_bytes(low_bytes, high_bytes),
+                 high = Vec::zip_high_bytes(low_bytes, high_bytes);
+  ints[0] = Vec::zip_low_shorts(zero, low);
+  ints[1] = Vec::zip_high_shorts(zero, low);
+  ints[2] = Vec::zip_low_shorts(zero, high);
+  ints[3] = Vec::zip_high_shorts(zero, high);
 }
 
-inline Floats within_unit(Floats v) {
-  return Vec::larger(Vec::smaller(v, Vec::every_float(1.0F)), Vec::every_float(0.0F));
+// The hue, in turns, is (corner + gap / range) / 6: the odd corners of the circle are where two channels are
+// the largest one or two are the smallest, and `gap`, negative before a corner, how far the middle channel is
+// from the largest.
+struct Corners {
+  Register corner, corner_sign, gap, gap_sign;
+};
+
+inline Corners corners(Register r, Register g, Register b, Register v, Register least, Register gap) {
+  const Register zero = Vec::zero(), is_red = Vec::equal_bytes(r, v), is_green = Vec::equal_bytes(g, v);
+  const Register behind = Vec::choose(is_red, b, Vec::choose(is_green, r, g));
+  const Register before_corner = Vec::equal_bytes(behind, least);
+  const Register next =
+      Vec::choose(is_red, Vec::every_byte(1), Vec::choose(is_green, Vec::every_byte(3), Vec::every_byte(5)));
+  const Register corner = Vec::choose(before_corner, next, Vec::subtract_bytes(next, Vec::every_byte(2)));
+  return {corner, Vec::equal_bytes(corner, Vec::every_byte(255)),
+          Vec::choose(before_corner, Vec::subtract_bytes(zero, gap), gap),
+          Vec::choose(Vec::equal_bytes(gap, zero), zero, before_corner)};
 }
 
-// Where a pixel stands on the colour circle, in turns, and its saturation, 0 to 1.
-inline void to_turns(Floats r, Floats g, Floats b, Floats& turns, Floats& saturation, Floats& v) {
-  const Floats one = Vec::every_float(1.0F);
-  const Floats red_green = Vec::larger(r, g), low_red_green = Vec::smaller(r, g);
-  const Floats smallest = Vec::smaller(low_red_green, b);
-  v = Vec::larger(red_green, b);
-  const Floats range = Vec::subtract(v, smallest);
-  saturation = Vec::divide(range, Vec::larger(v, one));
-  // Pillow adds place + (v - before) / range - (v - after) / range, where `before` and `after` are the
-  // channels behind and ahead of the largest one. The smallest one's quotient is 1. A grey pixel has
-  // saturation 0, and any hue gives it back unchanged: the divisor may be anything.
-  const Floats middle = Vec::larger(low_red_green, Vec::smaller(red_green, b));
-  const Floats other = Vec::divide(Vec::subtract(v, middle), Vec::larger(range, one));
-  const Floats place = Vec::if_equal(r, v, Vec::every_float(0.0F),
-                                     Vec::if_equal(g, v, Vec::every_float(2.0F), Vec::every_float(4.0F)));
-  const Floats before = Vec::if_equal(r, v, b, Vec::if_equal(g, v, r, g));
-  const Floats up = Vec::subtract(Vec::add(place, one), other),
-               down = Vec::add(Vec::subtract(place, one), other);
-  turns = Vec::divide(Vec::if_equal(before, smallest, up, down), Vec::every_float(6.0F));
+// Pillow's h and s. A grey pixel has saturation 0, and any hue gives it back unchanged.
+inline void to_hue_and_saturation(Register r, Register g, Register b, Register v, Register& hue,
+                                  Register& saturation) {
+  const Register low = Vec::smaller_bytes(r, g), high = Vec::larger_bytes(r, g);
+  const Register least = Vec::smaller_bytes(low, b);
+  const Register middle = Vec::larger_bytes(low, Vec::smaller_bytes(high, b));
+  const Corners at = corners(r, g, b, v, least, Vec::subtract_bytes(v, middle));
+  Register corner[4], gap[4], range[4], largest[4];
+  widen_shorts(at.corner, at.corner_sign, corner);
+  widen_shorts(at.gap, at.gap_sign, gap);
+  widen(Vec::subtract_bytes(v, least), range);
+  widen(Vec::larger_bytes(v, Vec::every_byte(1)), largest);
+  const Floats one = Vec::every_float(1.0F), most = Vec::every_float(255.0F);
+  Register hues[4], saturations[4];
+  for (int part = 0; part < 4; ++part) {
+    const Floats spread = Vec::to_floats(range[part]);
+    saturations[part] =
+        Vec::truncate(Vec::multiply(Vec::divide(spread, Vec::to_floats(largest[part])), most));
+    const Floats away = Vec::divide(Vec::to_floats(gap[part]), Vec::larger(spread, one));
+    const Floats turns =
+        Vec::divide(Vec::add(Vec::to_floats(corner[part]), away), Vec::every_float(6.0F * 65536.0F));
+    const Floats positive = Vec::if_negative(turns, Vec::add(turns, one), turns);
+    hues[part] = Vec::truncate(Vec::multiply(positive, most));
+  }
+  hue = pack(hues);
+  saturation = pack(saturations);
 }
 
-// The hue as one of 256, shifted: the sixth of the circle that it lies in, and how far into it.
-inline void to_sixths(Floats turns, Register shift, Floats& sixth, Floats& left) {
-  const Floats by_255 = Vec::every_float(1.0F / 255.0F);
-  const Floats positive = Vec::if_negative(turns, Vec::add(turns, Vec::every_float(1.0F)), turns);
-  const Register hue = Vec::add_ints(Vec::truncate(floor_of_255(positive)), shift);
-  const Floats sixfold =
-      Vec::multiply(Vec::to_floats(Vec::and_ints(hue, Vec::every_int(255))), Vec::every_float(6.0F));
-  sixth = Vec::to_floats(Vec::truncate(Vec::multiply(Vec::add(sixfold, Vec::every_float(0.5F)), by_255)));
-  left = Vec::multiply(Vec::subtract(sixfold, Vec::multiply(sixth, Vec::every_float(255.0F))), by_255);
+// What of the largest channel red, green and blue lack at full saturation, out of 85: nothing in two sixths
+// of the circle, everything in the two opposite ones, and in between it falls or rises.
+struct Lacks {
+  Register red, green, blue;
+};
+
+inline Lacks lacks(Register hue) {
+  const Register one = Vec::every_byte(1), all = Vec::every_byte(85);
+  const Register doubled = Vec::add_bytes_clipped(hue, hue);
+  const auto twice_less_one = [&](Register x) {
+    return Vec::subtract_bytes_clipped(Vec::add_bytes_clipped(x, x), one);
+  };
+  const Register until_third = Vec::subtract_bytes_clipped(doubled, all);
+  const Register from_half = twice_less_one(Vec::subtract_bytes_clipped(Vec::every_byte(213), hue));
+  const Register after_half = twice_less_one(Vec::subtract_bytes_clipped(hue, Vec::every_byte(127)));
+  const Register at_end = twice_less_one(Vec::subtract_bytes_clipped(hue, Vec::every_byte(212)));
+  const Register at_start = Vec::subtract_bytes_clipped(all, doubled);
+  const Register until_half = Vec::subtract_bytes_clipped(Vec::every_byte(255), doubled);
+  return {Vec::smaller_bytes(Vec::smaller_bytes(until_third, from_half), all),
+          Vec::larger_bytes(Vec::smaller_bytes(after_half, all), at_start),
+          Vec::larger_bytes(Vec::smaller_bytes(until_half, all), at_end)};
 }
 
-// A channel lacks a share of the largest one that falls from 1 to 0 before the two sixths around `middle`,
-// where it is the largest itself, and rises behind them.
-inline Floats lack(Floats sixth, Floats left, float middle) {
-  const Floats away = Vec::subtract(sixth, Vec::every_float(middle));
-  const Floats rising = Vec::add(Vec::subtract(away, Vec::every_float(1.0F)), left);
-  const Floats falling = Vec::subtract(Vec::subtract(Vec::every_float(-1.0F), away), left);
-  return Vec::larger(rising, falling);
-}
-
-// v * (1 - share * lack), rounded.
-inline Register channel(Floats v, Floats share, Floats lacking) {
-  const Floats gone = Vec::multiply(v, Vec::multiply(share, within_unit(lacking)));
-  return Vec::truncate(Vec::add(Vec::subtract(v, gone), Vec::every_float(0.5F)));
+// v - v * saturation / 255 * lack / 85, rounded; `strength` is v * saturation / (255 * 85).
+inline Register channel(Register v, const Floats strength[4], Register lack) {
+  Register parts[4];
+  widen(lack, parts);
+  for (int part = 0; part < 4; ++part) {
+    parts[part] = Vec::round(Vec::multiply(strength[part], Vec::to_floats(parts[part])));
+  }
+  return Vec::subtract_bytes(v, pack(parts));
 }
 
 void shift_hue(std::uint8_t* r, std::uint8_t* g, std::uint8_t* b, int by, int count) {
-  const Register shift = Vec::every_int(by);
-  const Floats by_255 = Vec::every_float(1.0F / 255.0F), one = Vec::every_float(1.0F);
+  const Register zero = Vec::zero(), shift = Vec::every_byte(static_cast<std::uint8_t>(by));
+  const Floats scale = Vec::every_float(1.0F / (255.0F * 85.0F));
   for (int i = 0; i < count; i += Vec::kBytes) {
-    Register red[4], green[4], blue[4];
-    Floats turns[4], share[4], v[4], sixth[4], left[4];
-    widen(Vec::load(r + i), red);
-    widen(Vec::load(g + i), green);
-    widen(Vec::load(b + i), blue);
+    const Register red = Vec::load(r + i), green = Vec::load(g + i), blue = Vec::load(b + i);
+    const Register v = Vec::larger_bytes(Vec::larger_bytes(red, green), blue);
+    Register hue, saturation;
+    to_hue_and_saturation(red, green, blue, v, hue, saturation);
+    const Register low =
+        Vec::multiply_shorts(Vec::zip_low_bytes(v, zero), Vec::zip_low_bytes(saturation, zero));
+    const Register high =
+        Vec::multiply_shorts(Vec::zip_high_bytes(v, zero), Vec::zip_high_bytes(saturation, zero));
+    const Register products[4] = {Vec::zip_low_shorts(low, zero), Vec::zip_high_shorts(low, zero),
+                                  Vec::zip_low_shorts(high, zero), Vec::zip_high_shorts(high, zero)};
+    Floats strength[4];
     for (int part = 0; part < 4; ++part) {
-      to_turns(Vec::to_floats(red[part]), Vec::to_floats(green[part]), Vec::to_floats(blue[part]),
-               turns[part], share[part], v[part]);
+      strength[part] = Vec::multiply(Vec::to_floats(products[part]), scale);
     }
-    for (int part = 0; part < 4; ++part) {
-      to_sixths(turns[part], shift, sixth[part], left[part]);
-      share[part] = Vec::multiply(floor_of_255(share[part]), by_255);
-    }
-    for (int part = 0; part < 4; ++part) {
-      red[part] = channel(v[part], share[part], Vec::subtract(one, lack(sixth[part], left[part], 3.0F)));
-      green[part] = channel(v[part], share[part], lack(sixth[part], left[part], 2.0F));
-      blue[part] = channel(v[part], share[part], lack(sixth[part], left[part], 4.0F));
-    }
-    Vec::store(r + i, pack(red));
-    Vec::store(g + i, pack(green));
-    Vec::store(b + i, pack(blue));
+    const Lacks lack = lacks(Vec::add_bytes(hue, shift));
+    Vec::store(r + i, channel(v, strength, lack.red));
+    Vec::store(g + i, channel(v, strength, lack.green));
+    Vec::store(b + i, channel(v, strength, lack.blue));
   }
 }
 

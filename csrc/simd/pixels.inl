@@ -9,12 +9,6 @@ namespace {
 
 using Byte = std::uint8_t;
 
-std::uint64_t sum(const Byte* plane, int count) {
-  std::uint32_t total = 0;
-  for (int i = 0; i < count; ++i) total += plane[i];
-  return total;
-}
-
 // Pillow turns x >= 128 into 255 - x, which is then the smaller of the two.
 inline int solarized(int x) {
   return x < 255 - x ? x : 255 - x;

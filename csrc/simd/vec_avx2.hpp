@@ -24,11 +24,25 @@ struct Vec {
                          static_cast<std::uint32_t>(static_cast<std::uint16_t>(second)) << 16));
   }
   static Register every_int(std::int32_t value) { return _mm256_set1_epi32(value); }
+  static Register every_byte(std::uint8_t value) { return _mm256_set1_epi8(static_cast<char>(value)); }
+  static Register add_bytes(Register a, Register b) { return _mm256_add_epi8(a, b); }
+  static Register subtract_bytes(Register a, Register b) { return _mm256_sub_epi8(a, b); }
+  static Register add_bytes_clipped(Register a, Register b) { return _mm256_adds_epu8(a, b); }
+  static Register subtract_bytes_clipped(Register a, Register b) { return _mm256_subs_epu8(a, b); }
+  static Register larger_bytes(Register a, Register b) { return _mm256_max_epu8(a, b); }
+  static Register smaller_bytes(Register a, Register b) { return _mm256_min_epu8(a, b); }
+  static Register equal_bytes(Register a, Register b) { return _mm256_cmpeq_epi8(a, b); }
+  static Register choose(Register mask, Register yes, Register no) {
+    return _mm256_blendv_epi8(no, yes, mask);
+  }
+  static Register sum_bytes(Register v) { return _mm256_sad_epu8(v, zero()); }
+  static Register add_longs(Register a, Register b) { return _mm256_add_epi64(a, b); }
   static Register zip_low_bytes(Register a, Register b) { return _mm256_unpacklo_epi8(a, b); }
   static Register zip_high_bytes(Register a, Register b) { return _mm256_unpackhi_epi8(a, b); }
   static Register zip_low_shorts(Register a, Register b) { return _mm256_unpacklo_epi16(a, b); }
   static Register zip_high_shorts(Register a, Register b) { return _mm256_unpackhi_epi16(a, b); }
   static Register multiply_pairs(Register a, Register b) { return _mm256_madd_epi16(a, b); }
+  static Register multiply_shorts(Register a, Register b) { return _mm256_mullo_epi16(a, b); }
   static Register add_shorts(Register a, Register b) { return _mm256_add_epi16(a, b); }
   static Register add_ints(Register a, Register b) { return _mm256_add_epi32(a, b); }
   template <int kBits>
@@ -51,17 +65,12 @@ struct Vec {
   static Floats every_float(float value) { return _mm256_set1_ps(value); }
   static Floats to_floats(Register ints) { return _mm256_cvtepi32_ps(ints); }
   static Register truncate(Floats v) { return _mm256_cvttps_epi32(v); }
+  static Register round(Floats v) { return _mm256_cvtps_epi32(v); }
   static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
   static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
   static Floats divide(Floats a, Floats b) { return _mm256_div_ps(a, b); }
   static Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
-  static Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
-  static Floats magnitude(Floats v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), v); }
-  // `yes` where a == b, `no` elsewhere.
-  static Floats if_equal(Floats a, Floats b, Floats yes, Floats no) {
-    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_EQ_OQ));
-  }
   static Floats if_negative(Floats v, Floats yes, Floats no) { return _mm256_blendv_ps(no, yes, v); }
   static Register and_ints(Register a, Register b) { return _mm256_and_si256(a, b); }
 };

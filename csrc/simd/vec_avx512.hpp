@@ -22,11 +22,27 @@ struct Vec {
                          static_cast<std::uint32_t>(static_cast<std::uint16_t>(second)) << 16));
   }
   static Register every_int(std::int32_t value) { return _mm512_set1_epi32(value); }
+  static Register every_byte(std::uint8_t value) { return _mm512_set1_epi8(static_cast<char>(value)); }
+  static Register add_bytes(Register a, Register b) { return _mm512_add_epi8(a, b); }
+  static Register subtract_bytes(Register a, Register b) { return _mm512_sub_epi8(a, b); }
+  static Register add_bytes_clipped(Register a, Register b) { return _mm512_adds_epu8(a, b); }
+  static Register subtract_bytes_clipped(Register a, Register b) { return _mm512_subs_epu8(a, b); }
+  static Register larger_bytes(Register a, Register b) { return _mm512_max_epu8(a, b); }
+  static Register smaller_bytes(Register a, Register b) { return _mm512_min_epu8(a, b); }
+  static Register equal_bytes(Register a, Register b) {
+    return _mm512_movm_epi8(_mm512_cmpeq_epi8_mask(a, b));
+  }
+  static Register choose(Register mask, Register yes, Register no) {
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(mask), no, yes);
+  }
+  static Register sum_bytes(Register v) { return _mm512_sad_epu8(v, zero()); }
+  static Register add_longs(Register a, Register b) { return _mm512_add_epi64(a, b); }
   static Register zip_low_bytes(Register a, Register b) { return _mm512_unpacklo_epi8(a, b); }
   static Register zip_high_bytes(Register a, Register b) { return _mm512_unpackhi_epi8(a, b); }
   static Register zip_low_shorts(Register a, Register b) { return _mm512_unpacklo_epi16(a, b); }
   static Register zip_high_shorts(Register a, Register b) { return _mm512_unpackhi_epi16(a, b); }
   static Register multiply_pairs(Register a, Register b) { return _mm512_madd_epi16(a, b); }
+  static Register multiply_shorts(Register a, Register b) { return _mm512_mullo_epi16(a, b); }
   static Register add_shorts(Register a, Register b) { return _mm512_add_epi16(a, b); }
   static Register add_ints(Register a, Register b) { return _mm512_add_epi32(a, b); }
   template <int kBits>
@@ -49,17 +65,12 @@ struct Vec {
   static Floats every_float(float value) { return _mm512_set1_ps(value); }
   static Floats to_floats(Register ints) { return _mm512_cvtepi32_ps(ints); }
   static Register truncate(Floats v) { return _mm512_cvttps_epi32(v); }
+  static Register round(Floats v) { return _mm512_cvtps_epi32(v); }
   static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
   static Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
   static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
   static Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
   static Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
-  static Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
-  static Floats magnitude(Floats v) { return _mm512_abs_ps(v); }
-  // `yes` where a == b, `no` elsewhere.
-  static Floats if_equal(Floats a, Floats b, Floats yes, Floats no) {
-    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), no, yes);
-  }
   static Floats if_negative(Floats v, Floats yes, Floats no) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ), no, yes);
   }

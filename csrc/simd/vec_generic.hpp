@@ -29,6 +29,47 @@ struct Vec {
   static Register every_int(std::int32_t value) {
     return make<std::int32_t>([=](int) { return value; });
   }
+  static Register every_byte(std::uint8_t value) {
+    return make<std::uint8_t>([=](int) { return value; });
+  }
+  // Modulo 256, and clipped to 0 .. 255.
+  static Register add_bytes(Register a, Register b) {
+    return of_bytes(a, b, [](int x, int y) { return x + y; });
+  }
+  static Register subtract_bytes(Register a, Register b) {
+    return of_bytes(a, b, [](int x, int y) { return x - y; });
+  }
+  static Register add_bytes_clipped(Register a, Register b) {
+    return of_bytes(a, b, [](int x, int y) { return x + y > 255 ? 255 : x + y; });
+  }
+  static Register subtract_bytes_clipped(Register a, Register b) {
+    return of_bytes(a, b, [](int x, int y) { return x > y ? x - y : 0; });
+  }
+  static Register larger_bytes(Register a, Register b) {
+    return of_bytes(a, b, [](int x, int y) { return x > y ? x : y; });
+  }
+  static Register smaller_bytes(Register a, Register b) {
+    return of_bytes(a, b, [](int x, int y) { return x < y ? x : y; });
+  }
+  // 255 where a == b, 0 elsewhere.
+  static Register equal_bytes(Register a, Register b) {
+    return of_bytes(a, b, [](int x, int y) { return x == y ? 255 : 0; });
+  }
+  // `yes` where `mask` is 255, `no` where it is 0.
+  static Register choose(Register mask, Register yes, Register no) {
+    return make<std::uint8_t>([&](int i) { return (mask.bytes[i] != 0 ? yes : no).bytes[i]; });
+  }
+  // The sums of eight bytes each, as 64-bit integers.
+  static Register sum_bytes(Register v) {
+    return make<std::uint64_t>([&](int i) {
+      std::uint64_t total = 0;
+      for (int place = 8 * i; place < 8 * i + 8; ++place) total += v.bytes[place];
+      return total;
+    });
+  }
+  static Register add_longs(Register a, Register b) {
+    return make<std::uint64_t>([&](int i) { return get<std::uint64_t>(a, i) + get<std::uint64_t>(b, i); });
+  }
   // a0 b0 a1 b1 ... of the first and of the second half.
   static Register zip_low_bytes(Register a, Register b) { return zip<std::uint8_t>(a, b, 0); }
   static Register zip_high_bytes(Register a, Register b) { return zip<std::uint8_t>(a, b, kBytes / 2); }
@@ -39,6 +80,12 @@ struct Vec {
     return make<std::int32_t>([&](int i) {
       return get<std::int16_t>(a, 2 * i) * get<std::int16_t>(b, 2 * i) +
              get<std::int16_t>(a, 2 * i + 1) * get<std::int16_t>(b, 2 * i + 1);
+    });
+  }
+  // The low 16 bits of the products.
+  static Register multiply_shorts(Register a, Register b) {
+    return make<std::uint16_t>([&](int i) {
+      return static_cast<std::uint16_t>(std::uint32_t{get<std::uint16_t>(a, i)} * get<std::uint16_t>(b, i));
     });
   }
   static Register add_shorts(Register a, Register b) {
@@ -88,6 +135,11 @@ struct Vec {
   static Register truncate(Floats v) {
     return make<std::int32_t>([&](int i) { return static_cast<std::int32_t>(get<float>(v, i)); });
   }
+  // To the nearest, ties to even.
+  static Register round(Floats v) {
+    return make<std::int32_t>(
+        [&](int i) { return static_cast<std::int32_t>(__builtin_nearbyintf(get<float>(v, i))); });
+  }
   static Floats add(Floats a, Floats b) {
     return make<float>([&](int i) { return get<float>(a, i) + get<float>(b, i); });
   }
@@ -104,17 +156,6 @@ struct Vec {
     return make<float>(
         [&](int i) { return get<float>(a, i) > get<float>(b, i) ? get<float>(a, i) : get<float>(b, i); });
   }
-  static Floats smaller(Floats a, Floats b) {
-    return make<float>(
-        [&](int i) { return get<float>(a, i) < get<float>(b, i) ? get<float>(a, i) : get<float>(b, i); });
-  }
-  static Floats magnitude(Floats v) {
-    return make<float>([&](int i) { return get<float>(v, i) < 0 ? -get<float>(v, i) : get<float>(v, i); });
-  }
-  // `yes` where a == b, `no` elsewhere.
-  static Floats if_equal(Floats a, Floats b, Floats yes, Floats no) {
-    return make<float>([&](int i) { return get<float>(get<float>(a, i) == get<float>(b, i) ? yes : no, i); });
-  }
   static Floats if_negative(Floats v, Floats yes, Floats no) {
     return make<float>([&](int i) { return get<float>(get<float>(v, i) < 0 ? yes : no, i); });
   }
@@ -123,6 +164,11 @@ struct Vec {
   }
 
  private:
+  template <typename Function>
+  static Register of_bytes(const Register& a, const Register& b, Function function) {
+    return make<std::uint8_t>(
+        [&](int i) { return static_cast<std::uint8_t>(function(a.bytes[i], b.bytes[i])); });
+  }
   template <typename Item>
   static Item get(const Register& v, int i) {
     Item item;

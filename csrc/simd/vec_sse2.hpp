@@ -23,11 +23,25 @@ struct Vec {
                          static_cast<std::uint32_t>(static_cast<std::uint16_t>(second)) << 16));
   }
   static Register every_int(std::int32_t value) { return _mm_set1_epi32(value); }
+  static Register every_byte(std::uint8_t value) { return _mm_set1_epi8(static_cast<char>(value)); }
+  static Register add_bytes(Register a, Register b) { return _mm_add_epi8(a, b); }
+  static Register subtract_bytes(Register a, Register b) { return _mm_sub_epi8(a, b); }
+  static Register add_bytes_clipped(Register a, Register b) { return _mm_adds_epu8(a, b); }
+  static Register subtract_bytes_clipped(Register a, Register b) { return _mm_subs_epu8(a, b); }
+  static Register larger_bytes(Register a, Register b) { return _mm_max_epu8(a, b); }
+  static Register smaller_bytes(Register a, Register b) { return _mm_min_epu8(a, b); }
+  static Register equal_bytes(Register a, Register b) { return _mm_cmpeq_epi8(a, b); }
+  static Register choose(Register mask, Register yes, Register no) {
+    return _mm_or_si128(_mm_and_si128(mask, yes), _mm_andnot_si128(mask, no));
+  }
+  static Register sum_bytes(Register v) { return _mm_sad_epu8(v, zero()); }
+  static Register add_longs(Register a, Register b) { return _mm_add_epi64(a, b); }
   static Register zip_low_bytes(Register a, Register b) { return _mm_unpacklo_epi8(a, b); }
   static Register zip_high_bytes(Register a, Register b) { return _mm_unpackhi_epi8(a, b); }
   static Register zip_low_shorts(Register a, Register b) { return _mm_unpacklo_epi16(a, b); }
   static Register zip_high_shorts(Register a, Register b) { return _mm_unpackhi_epi16(a, b); }
   static Register multiply_pairs(Register a, Register b) { return _mm_madd_epi16(a, b); }
+  static Register multiply_shorts(Register a, Register b) { return _mm_mullo_epi16(a, b); }
   static Register add_shorts(Register a, Register b) { return _mm_add_epi16(a, b); }
   static Register add_ints(Register a, Register b) { return _mm_add_epi32(a, b); }
   template <int kBits>
@@ -50,18 +64,12 @@ struct Vec {
   static Floats every_float(float value) { return _mm_set1_ps(value); }
   static Floats to_floats(Register ints) { return _mm_cvtepi32_ps(ints); }
   static Register truncate(Floats v) { return _mm_cvttps_epi32(v); }
+  static Register round(Floats v) { return _mm_cvtps_epi32(v); }
   static Floats add(Floats a, Floats b) { return _mm_add_ps(a, b); }
   static Floats subtract(Floats a, Floats b) { return _mm_sub_ps(a, b); }
   static Floats multiply(Floats a, Floats b) { return _mm_mul_ps(a, b); }
   static Floats divide(Floats a, Floats b) { return _mm_div_ps(a, b); }
   static Floats larger(Floats a, Floats b) { return _mm_max_ps(a, b); }
-  static Floats smaller(Floats a, Floats b) { return _mm_min_ps(a, b); }
-  static Floats magnitude(Floats v) { return _mm_andnot_ps(_mm_set1_ps(-0.0F), v); }
-  // `yes` where a == b, `no` elsewhere.
-  static Floats if_equal(Floats a, Floats b, Floats yes, Floats no) {
-    const __m128 equal = _mm_cmpeq_ps(a, b);
-    return _mm_or_ps(_mm_and_ps(equal, yes), _mm_andnot_ps(equal, no));
-  }
   static Floats if_negative(Floats v, Floats yes, Floats no) {
     const __m128 negative = _mm_cmplt_ps(v, _mm_setzero_ps());
     return _mm_or_ps(_mm_and_ps(negative, yes), _mm_andnot_ps(negative, no));

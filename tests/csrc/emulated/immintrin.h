@@ -2,6 +2,7 @@
 // of AVX-512, as Intel's guide to the intrinsics defines it, one element at a time.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -12,7 +13,8 @@ struct alignas(64) __m512 {
   float items[16];
 };
 using __mmask16 = std::uint16_t;
-enum { _CMP_EQ_OQ, _CMP_LT_OQ };
+using __mmask64 = std::uint64_t;
+enum { _CMP_LT_OQ };
 
 namespace emulated {
 
@@ -69,6 +71,11 @@ __m512i add(const __m512i& a, const __m512i& b) {
   return make<Item>([&](int i) { return static_cast<Item>(get<Item>(a, i) + get<Item>(b, i)); });
 }
 
+template <typename Function>
+__m512i of_bytes(const __m512i& a, const __m512i& b, Function function) {
+  return make<std::uint8_t>([&](int i) { return function(a.bytes[i], b.bytes[i]); });
+}
+
 }  // namespace emulated
 
 inline __m512i _mm512_loadu_si512(const void* from) {
@@ -88,6 +95,61 @@ inline __m512i _mm512_set1_epi32(std::int32_t value) {
 inline __m512i _mm512_and_si512(__m512i a, __m512i b) {
   return emulated::make<std::uint8_t>(
       [&](int i) { return emulated::get<std::uint8_t>(a, i) & emulated::get<std::uint8_t>(b, i); });
+}
+inline __m512i _mm512_set1_epi8(char value) {
+  return emulated::make<char>([=](int) { return value; });
+}
+inline __m512i _mm512_add_epi8(__m512i a, __m512i b) {
+  return emulated::add<std::uint8_t>(a, b);
+}
+inline __m512i _mm512_sub_epi8(__m512i a, __m512i b) {
+  return emulated::of_bytes(a, b, [](int x, int y) { return x - y; });
+}
+inline __m512i _mm512_adds_epu8(__m512i a, __m512i b) {
+  return emulated::of_bytes(a, b, [](int x, int y) { return x + y > 255 ? 255 : x + y; });
+}
+inline __m512i _mm512_subs_epu8(__m512i a, __m512i b) {
+  return emulated::of_bytes(a, b, [](int x, int y) { return x > y ? x - y : 0; });
+}
+inline __m512i _mm512_max_epu8(__m512i a, __m512i b) {
+  return emulated::of_bytes(a, b, [](int x, int y) { return x > y ? x : y; });
+}
+inline __m512i _mm512_min_epu8(__m512i a, __m512i b) {
+  return emulated::of_bytes(a, b, [](int x, int y) { return x < y ? x : y; });
+}
+inline __mmask64 _mm512_cmpeq_epi8_mask(__m512i a, __m512i b) {
+  __mmask64 mask = 0;
+  for (int i = 0; i < 64; ++i) mask |= __mmask64{a.bytes[i] == b.bytes[i]} << i;
+  return mask;
+}
+inline __mmask64 _mm512_movepi8_mask(__m512i v) {
+  __mmask64 mask = 0;
+  for (int i = 0; i < 64; ++i) mask |= __mmask64{v.bytes[i] >> 7 != 0} << i;
+  return mask;
+}
+inline __m512i _mm512_movm_epi8(__mmask64 mask) {
+  return emulated::make<std::uint8_t>([&](int i) { return mask >> i & 1 ? 255 : 0; });
+}
+inline __m512i _mm512_mask_blend_epi8(__mmask64 mask, __m512i unset, __m512i set) {
+  return emulated::make<std::uint8_t>([&](int i) { return (mask >> i & 1 ? set : unset).bytes[i]; });
+}
+inline __m512i _mm512_sad_epu8(__m512i a, __m512i b) {
+  return emulated::make<std::uint64_t>([&](int i) {
+    int total = 0;
+    for (int place = 8 * i; place < 8 * i + 8; ++place) {
+      total +=
+          a.bytes[place] > b.bytes[place] ? a.bytes[place] - b.bytes[place] : b.bytes[place] - a.bytes[place];
+    }
+    return total;
+  });
+}
+inline __m512i _mm512_add_epi64(__m512i a, __m512i b) {
+  return emulated::add<std::uint64_t>(a, b);
+}
+inline __m512i _mm512_mullo_epi16(__m512i a, __m512i b) {
+  return emulated::make<std::uint16_t>([&](int i) {
+    return std::uint32_t{emulated::get<std::uint16_t>(a, i)} * emulated::get<std::uint16_t>(b, i);
+  });
 }
 inline __m512i _mm512_unpacklo_epi8(__m512i a, __m512i b) {
   return emulated::unpack<std::uint8_t>(a, b, 0);
@@ -143,6 +205,9 @@ inline __m512 _mm512_cvtepi32_ps(__m512i v) {
 inline __m512i _mm512_cvttps_epi32(__m512 v) {
   return emulated::make<std::int32_t>([&](int i) { return static_cast<std::int32_t>(v.items[i]); });
 }
+inline __m512i _mm512_cvtps_epi32(__m512 v) {
+  return emulated::make<std::int32_t>([&](int i) { return std::nearbyint(v.items[i]); });
+}
 inline __m512 _mm512_add_ps(__m512 a, __m512 b) {
   return emulated::make_floats([&](int i) { return a.items[i] + b.items[i]; });
 }
@@ -158,17 +223,9 @@ inline __m512 _mm512_div_ps(__m512 a, __m512 b) {
 inline __m512 _mm512_max_ps(__m512 a, __m512 b) {
   return emulated::make_floats([&](int i) { return a.items[i] > b.items[i] ? a.items[i] : b.items[i]; });
 }
-inline __m512 _mm512_min_ps(__m512 a, __m512 b) {
-  return emulated::make_floats([&](int i) { return a.items[i] < b.items[i] ? a.items[i] : b.items[i]; });
-}
-inline __m512 _mm512_abs_ps(__m512 v) {
-  return emulated::make_floats([&](int i) { return v.items[i] < 0 ? -v.items[i] : v.items[i]; });
-}
-inline __mmask16 _mm512_cmp_ps_mask(__m512 a, __m512 b, int how) {
+inline __mmask16 _mm512_cmp_ps_mask(__m512 a, __m512 b, int) {
   unsigned mask = 0;
-  for (int i = 0; i < 16; ++i) {
-    mask |= unsigned{how == _CMP_EQ_OQ ? a.items[i] == b.items[i] : a.items[i] < b.items[i]} << i;
-  }
+  for (int i = 0; i < 16; ++i) mask |= unsigned{a.items[i] < b.items[i]} << i;
   return static_cast<__mmask16>(mask);
 }
 inline __m512 _mm512_mask_blend_ps(__mmask16 mask, __m512 unset, __m512 set) {
