@@ -13,8 +13,8 @@ programs share nothing and their order does not matter. With
 the loss of one image is ln 2 (sum_v n_v log2 sum_k 2^x_v - sum_i sum_k q_i sum_(v != i) x_v) and its gradient
 (n_v p_v - sum_(i != v) q_i) / student_temp, both over the number of pairs 2 (V-1) and of images.
 
-Every row is kept relative to its maximum, and in the loss the maxima cancel. What is left is a sum of terms of one
-sign, which keeps its digits where logits are large and temperatures small.
+Every row is kept relative to its maximum, and in the loss the maxima cancel. What is left is a sum of terms that but
+for rounding have one sign: it keeps its digits where logits are large and temperatures small.
 
 Global rows are one-dimensional tiles and local rows exact tiles of 8, 4, 2 and 1 rows: no exponential is spent on
 padding. `partial` is (images, 2 (V+2) + 4, slices): the maxima of all rows (the teacher's first), their sums of
@@ -245,6 +245,12 @@ def dino_loss_means(result_ptr, loss_ptr, entropy_ptr, images, BLOCK: tl.constex
 
 
 @triton.jit
+def probabilities(x, scale, maximum, valid):
+    """2^(scale * x - maximum), up to the sum of the row; 0 where there is no prototype."""
+    return tl.exp2(tl.fma(tl.where(valid, x, FAR_BELOW), scale, -maximum))
+
+
+@triton.jit
 def local_gradient(
     column_ptr,
     crop_stride,
@@ -266,6 +272,7 @@ def local_gradient(
     """Gradient of ROWS local crops; `targets` is the factor times both teachers' q, (BLOCK,)."""
     crop = FIRST + tl.arange(0, ROWS)
     x = tl.load((crop * crop_stride)[:, None] + column_ptr[None, :], mask=inside[None, :], other=0).to(ACC)
+    x = tl.where(valid[None, :], x, FAR_BELOW)
     j = tl.arange(0, SLICES)
     place = crop[:, None] * slices + j[None, :]
     maxima = tl.load(maximum_ptr + place, mask=(j < slices)[None, :], other=FAR_BELOW)
@@ -273,7 +280,7 @@ def local_gradient(
     maximum = tl.max(maxima, axis=1)
     total = tl.sum(sums * tl.exp2(maxima - maximum[:, None]), axis=1)
     p = tl.exp2(tl.fma(x, scale, -maximum[:, None])) * (2 * factor / total)[:, None]
-    gradient = tl.where(valid[None, :], p - targets[None, :], 0).to(gradient_ptr.dtype.element_ty)
+    gradient = (p - targets[None, :]).to(gradient_ptr.dtype.element_ty)
     tl.store((crop * gradient_crop_stride)[:, None] + gradient_ptr[None, :], gradient, mask=inside[None, :])
 
 
@@ -336,15 +343,15 @@ def dino_loss_gradient(
     t1_maximum, t1_total = row_totals(maximum_ptr + slices, sum_ptr + slices, slices, SLICES)
     s0_maximum, s0_total = row_totals(maximum_ptr + 2 * slices, sum_ptr + 2 * slices, slices, SLICES)
     s1_maximum, s1_total = row_totals(maximum_ptr + 3 * slices, sum_ptr + 3 * slices, slices, SLICES)
-    q0 = tl.exp2(tl.fma(t0, teacher_scale, -t0_maximum)) * (factor / t0_total)
-    q1 = tl.exp2(tl.fma(t1, teacher_scale, -t1_maximum)) * (factor / t1_total)
-    p0 = tl.exp2(tl.fma(s0, student_scale, -s0_maximum)) * (factor / s0_total)
-    p1 = tl.exp2(tl.fma(s1, student_scale, -s1_maximum)) * (factor / s1_total)
+    q0 = probabilities(t0, teacher_scale, t0_maximum, valid) * (factor / t0_total)
+    q1 = probabilities(t1, teacher_scale, t1_maximum, valid) * (factor / t1_total)
+    p0 = probabilities(s0, student_scale, s0_maximum, valid) * (factor / s0_total)
+    p1 = probabilities(s1, student_scale, s1_maximum, valid) * (factor / s1_total)
 
     g_ptr = gradient_ptr + image * gradient_stride + col
     gradient_crop_stride = images * gradient_stride
-    tl.store(g_ptr, tl.where(valid, p0 - q1, 0).to(gradient_ptr.dtype.element_ty), mask=inside)
-    tl.store(g_ptr + gradient_crop_stride, tl.where(valid, p1 - q0, 0).to(gradient_ptr.dtype.element_ty), mask=inside)
+    tl.store(g_ptr, (p0 - q1).to(gradient_ptr.dtype.element_ty), mask=inside)
+    tl.store(g_ptr + gradient_crop_stride, (p1 - q0).to(gradient_ptr.dtype.element_ty), mask=inside)
     targets = q0 + q1
     for tile in tl.static_range(tile_count(LOCALS)):
         local_gradient(

@@ -85,6 +85,7 @@ def compiled_launches(target: str, launch: Callable[[], object]) -> list[tuple[s
     run = JITFunction.run
 
     def warm_up(kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        kernel.device_caches.clear()  # they remember the target of an earlier call
         code = run(kernel, *args, grid=grid, warmup=True, **kwargs)
         compiled.append((kernel.__name__, read(code, target)))
 
