@@ -125,8 +125,7 @@ void Cropper::weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int ro
       const Window& window = columns_->window(plan.flip ? plan.size - 1 - (left + i) : left + i);
       std::ptrdiff_t column_stride;
       const std::uint8_t* column = columns(window, column_stride);
-      kernels_.weigh_rows(strip + i * strip_stride, column, column_stride, columns_->pairs(window),
-                          window.taps, rows);
+      kernels_.weigh_rows(strip + i * strip_stride, column, column_stride, columns_->filter(window), rows);
     }
     for (int top = 0; top < rows; top += kTile) {
       transpose_tile(out + top * out_stride + left, out_stride, strip + top, strip_stride);
@@ -139,8 +138,8 @@ void Cropper::weigh_rows(std::uint8_t* out, std::ptrdiff_t out_stride, const std
                          std::ptrdiff_t in_stride, int columns, int out_rows) {
   for (int y = 0; y < out_rows; ++y) {
     const Window& window = rows_->window(y);
-    kernels_.weigh_rows(out + y * out_stride, in + window.first * in_stride, in_stride, rows_->pairs(window),
-                        window.taps, columns);
+    kernels_.weigh_rows(out + y * out_stride, in + window.first * in_stride, in_stride, rows_->filter(window),
+                        columns);
   }
 }
 

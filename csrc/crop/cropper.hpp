@@ -55,7 +55,7 @@ class Cropper {
 
   PassOrder order_;
   const Kernels& kernels_ = kernels();
-  ResampleTables tables_;
+  ResampleTables tables_{kernels_.multiplies_bytes};
   const ResampleTable *columns_ = nullptr, *rows_ = nullptr;  // the crop's
   Buffer planes_, strip_, between_, turned_, spare_;
   std::vector<const std::uint8_t*> row_pointers_;

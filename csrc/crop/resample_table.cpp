@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 namespace fastdino {
 namespace {
@@ -28,14 +29,21 @@ std::int32_t side_by_side(std::int32_t first, std::int32_t second) {
                                    static_cast<std::uint32_t>(second) << 16);
 }
 
-TapPair pair_of(std::int32_t first, std::int32_t second) {
-  constexpr std::int32_t low = (1 << kLowBits) - 1;
-  return {side_by_side(first >> kLowBits, second >> kLowBits), side_by_side(first & low, second & low)};
+TapPair short_parts(std::int32_t first, std::int32_t second) {
+  constexpr std::int32_t low = (1 << kShortLowBits) - 1;
+  return {side_by_side(first >> kShortLowBits, second >> kShortLowBits),
+          side_by_side(first & low, second & low)};
+}
+
+TapPair byte_parts(const std::int32_t* coefficients, const std::int32_t* low, int low_bits) {
+  const std::int32_t both = (low[0] & 0xFF) | (low[1] & 0xFF) << 8;
+  return {side_by_side((coefficients[0] - low[0]) >> low_bits, (coefficients[1] - low[1]) >> low_bits),
+          side_by_side(both, both)};
 }
 
 }  // namespace
 
-void ResampleTable::compute(int in_size, int out_size) {
+void ResampleTable::compute(int in_size, int out_size, bool wants_bytes) {
   if (in_size == in_size_ && out_size == out_size_) return;
   in_size_ = 0;  // in case that memory runs out below
   windows_.clear();
@@ -56,19 +64,59 @@ void ResampleTable::compute(int in_size, int out_size) {
     if (total != 0.0) {
       for (int tap = 0; tap < taps; ++tap) weights_[static_cast<std::size_t>(tap)] /= total;
     }
-    add_window(first, taps);
+    add_window(first, taps, wants_bytes);
   }
   in_size_ = in_size;
   out_size_ = out_size;
 }
 
-void ResampleTable::add_window(int first, int taps) {
-  windows_.push_back({first, taps, static_cast<int>(pairs_.size())});
-  for (int tap = 0; tap < taps; tap += 2) {
-    const std::int32_t first = fixed_point(weights_[static_cast<std::size_t>(tap)]);
-    const std::int32_t second = tap + 1 < taps ? fixed_point(weights_[static_cast<std::size_t>(tap) + 1]) : 0;
-    pairs_.push_back(pair_of(first, second));
+void ResampleTable::add_window(int first, int taps, bool wants_bytes) {
+  coefficients_.assign(static_cast<std::size_t>(taps + taps % 2), 0);
+  std::transform(weights_.begin(), weights_.begin() + taps, coefficients_.begin(), fixed_point);
+  // Seven bits serve short filters, six those that shrink to less than half.
+  int low_bits = kShortLowBits;
+  if (wants_bytes && find_low_bytes(7)) {
+    low_bits = 7;
+  } else if (wants_bytes && find_low_bytes(6)) {
+    low_bits = 6;
   }
+  windows_.push_back({first, taps, static_cast<int>(pairs_.size()), low_bits});
+  for (std::size_t tap = 0; tap < coefficients_.size(); tap += 2) {
+    const std::int32_t* pair = &coefficients_[tap];
+    pairs_.push_back(low_bits == kShortLowBits ? short_parts(pair[0], pair[1])
+                                               : byte_parts(pair, &low_bytes_[tap], low_bits));
+  }
+}
+
+// Cuts off the lowest bits as signed bytes, of which neither the positive nor the negative ones add up to
+// more than 128: times 255, the largest pixel, both sums fit into a short. Every coefficient leaves the
+// choice between a positive and a negative byte. False if that does not do, or if a high part is no short.
+bool ResampleTable::find_low_bytes(int low_bits) {
+  constexpr int most = 128;
+  const std::int32_t unit = 1 << low_bits, half = unit / 2;
+  int positive = 0, negative = 0;
+  low_bytes_.clear();
+  for (const std::int32_t coefficient : coefficients_) {
+    const std::int32_t low = ((coefficient + half) & (unit - 1)) - half;
+    low_bytes_.push_back(low);
+    (low > 0 ? positive : negative) += std::abs(low);
+  }
+  while (positive > most || negative > most) {
+    // The byte that is furthest from 0 grows least where it changes its sign.
+    const bool falls = positive > negative;
+    const auto [least, largest] = std::minmax_element(low_bytes_.begin(), low_bytes_.end());
+    std::int32_t& low = falls ? *largest : *least;
+    const std::int32_t other = low + (falls ? -unit : unit);
+    (falls ? positive : negative) -= std::abs(low);
+    (falls ? negative : positive) += std::abs(other);
+    if ((falls ? negative : positive) > most || std::abs(other) >= most) return false;
+    low = other;
+  }
+  for (std::size_t tap = 0; tap < coefficients_.size(); ++tap) {
+    const std::int32_t high = (coefficients_[tap] - low_bytes_[tap]) >> low_bits;
+    if (high != static_cast<std::int16_t>(high)) return false;
+  }
+  return true;
 }
 
 }  // namespace fastdino

@@ -11,7 +11,8 @@
 
 namespace fastdino {
 
-const Kernels kAvx2 = {"avx2", weigh_rows, box_rows,    blend_solid, blend_luma,  luma,
-                       sum,    shift_hue,  store_bytes, store_float, store_bfloat};
+const Kernels kAvx2 = {
+    "avx2",    Vec::kMultipliesBytes, weigh_rows,  box_rows,    blend_solid, blend_luma, luma, sum,
+    shift_hue, store_bytes,           store_float, store_bfloat};
 
 }  // namespace fastdino

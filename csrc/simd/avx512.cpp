@@ -17,7 +17,8 @@
 
 namespace fastdino {
 
-const Kernels kAvx512 = {"avx512", weigh_rows, box_rows,    blend_solid, blend_luma,  luma,
-                         sum,      shift_hue,  store_bytes, store_float, store_bfloat};
+const Kernels kAvx512 = {
+    "avx512",  Vec::kMultipliesBytes, weigh_rows,  box_rows,    blend_solid, blend_luma, luma, sum,
+    shift_hue, store_bytes,           store_float, store_bfloat};
 
 }  // namespace fastdino

@@ -9,15 +9,24 @@ namespace fastdino {
 // registers and may read, and write, that far.
 constexpr std::size_t kSlack = 64;
 
-// A tap pair of a resampling filter: two neighbouring coefficients of 22 fractional bits, c0 for the first
-// row and c1 for the second, each cut into 11 high and 11 low bits so that 16-bit multiplications keep all of
-// it. Both halves of a pair are kept as one int, c0's below c1's, as they are multiplied.
+constexpr int kCoefficientBits = 22;
+
+// Two neighbouring coefficients of a resampling filter, of 22 fractional bits, for two rows. Each is cut in
+// two, so that narrow multiplications keep all of it: high parts are signed shorts, low parts unsigned shorts
+// of kShortLowBits or signed bytes of fewer. Every part of a pair lies in one int, the first row's below the
+// second's, as they are multiplied; a pair of bytes is there twice.
 struct TapPair {
   std::int32_t high;
   std::int32_t low;
 };
-constexpr int kCoefficientBits = 22;
-constexpr int kLowBits = 11;
+constexpr int kShortLowBits = 11;
+
+// The coefficients of one output element; `low_bits` is kShortLowBits, or 6 or 7 for low parts of a byte.
+struct Filter {
+  const TapPair* pairs;
+  int taps;
+  int low_bits;
+};
 
 // One pass of Pillow's extended box filter: out = (near * sum of the middle rows + far * sum of the two outer
 // rows) / 2^24, rounded.
@@ -36,10 +45,12 @@ struct Normalization {
 // The inner loops, compiled once for each instruction set. Every one gives the same bits in each of them.
 struct Kernels {
   const char* name;
+  // Whether filters may have low parts of a byte.
+  bool multiplies_bytes;
 
   // out[i] = clip(sum over the taps t of coefficient t * in[t * stride + i]), i < count.
-  void (*weigh_rows)(std::uint8_t* out, const std::uint8_t* in, std::ptrdiff_t stride, const TapPair* pairs,
-                     int taps, int count);
+  void (*weigh_rows)(std::uint8_t* out, const std::uint8_t* in, std::ptrdiff_t stride, const Filter& filter,
+                     int count);
   // out[i] from rows[-radius - 1 .. radius + 1][i], i < count.
   void (*box_rows)(std::uint8_t* out, const std::uint8_t* const* rows, BoxWeights weights, int count);
 

@@ -14,7 +14,8 @@
 
 namespace fastdino {
 
-const Kernels kPortable = {"portable", weigh_rows, box_rows,    blend_solid, blend_luma,  luma,
-                           sum,        shift_hue,  store_bytes, store_float, store_bfloat};
+const Kernels kPortable = {
+    "portable", Vec::kMultipliesBytes, weigh_rows,  box_rows,    blend_solid, blend_luma, luma, sum,
+    shift_hue,  store_bytes,           store_float, store_bfloat};
 
 }  // namespace fastdino

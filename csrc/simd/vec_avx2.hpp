@@ -12,6 +12,7 @@ namespace {
 struct Vec {
   using Register = __m256i;
   static constexpr int kBytes = 32;
+  static constexpr bool kMultipliesBytes = true;
 
   static Register load(const std::uint8_t* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
@@ -42,6 +43,8 @@ struct Vec {
   static Register zip_low_shorts(Register a, Register b) { return _mm256_unpacklo_epi16(a, b); }
   static Register zip_high_shorts(Register a, Register b) { return _mm256_unpackhi_epi16(a, b); }
   static Register multiply_pairs(Register a, Register b) { return _mm256_madd_epi16(a, b); }
+  // Shorts a0 * b0 + a1 * b1 ... of unsigned and of signed bytes; the sums must fit.
+  static Register multiply_byte_pairs(Register a, Register b) { return _mm256_maddubs_epi16(a, b); }
   static Register multiply_shorts(Register a, Register b) { return _mm256_mullo_epi16(a, b); }
   static Register add_shorts(Register a, Register b) { return _mm256_add_epi16(a, b); }
   static Register add_ints(Register a, Register b) { return _mm256_add_epi32(a, b); }

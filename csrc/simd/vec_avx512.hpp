@@ -12,6 +12,7 @@ namespace {
 struct Vec {
   using Register = __m512i;
   static constexpr int kBytes = 64;
+  static constexpr bool kMultipliesBytes = true;
 
   static Register load(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
   static void store(std::uint8_t* to, Register v) { _mm512_storeu_si512(to, v); }
@@ -42,6 +43,7 @@ struct Vec {
   static Register zip_low_shorts(Register a, Register b) { return _mm512_unpacklo_epi16(a, b); }
   static Register zip_high_shorts(Register a, Register b) { return _mm512_unpackhi_epi16(a, b); }
   static Register multiply_pairs(Register a, Register b) { return _mm512_madd_epi16(a, b); }
+  static Register multiply_byte_pairs(Register a, Register b) { return _mm512_maddubs_epi16(a, b); }
   static Register multiply_shorts(Register a, Register b) { return _mm512_mullo_epi16(a, b); }
   static Register add_shorts(Register a, Register b) { return _mm512_add_epi16(a, b); }
   static Register add_ints(Register a, Register b) { return _mm512_add_epi32(a, b); }

@@ -11,6 +11,8 @@ namespace {
 
 struct Vec {
   static constexpr int kBytes = 16;
+  // Whether there is multiply_byte_pairs.
+  static constexpr bool kMultipliesBytes = false;
   struct Register {
     alignas(16) std::uint8_t bytes[kBytes];
   };

@@ -11,6 +11,7 @@ namespace {
 struct Vec {
   using Register = __m128i;
   static constexpr int kBytes = 16;
+  static constexpr bool kMultipliesBytes = false;
 
   static Register load(const std::uint8_t* from) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));

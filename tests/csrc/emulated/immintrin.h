@@ -171,6 +171,13 @@ inline __m512i _mm512_madd_epi16(__m512i a, __m512i b) {
     return product(2 * i) + product(2 * i + 1);
   });
 }
+inline __m512i _mm512_maddubs_epi16(__m512i a, __m512i b) {
+  return emulated::make<std::int16_t>([&](int i) {
+    const auto product = [&](int at) { return a.bytes[at] * static_cast<std::int8_t>(b.bytes[at]); };
+    const int sum = product(2 * i) + product(2 * i + 1);
+    return sum < -32768 ? -32768 : sum > 32767 ? 32767 : sum;
+  });
+}
 inline __m512i _mm512_add_epi16(__m512i a, __m512i b) {
   return emulated::add<std::uint16_t>(a, b);
 }

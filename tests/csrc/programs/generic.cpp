@@ -10,7 +10,8 @@
 namespace fastdino {
 
 extern const Kernels kGeneric;
-const Kernels kGeneric = {"generic", weigh_rows, box_rows,    blend_solid, blend_luma,  luma,
-                          sum,       shift_hue,  store_bytes, store_float, store_bfloat};
+const Kernels kGeneric = {
+    "generic", Vec::kMultipliesBytes, weigh_rows,  box_rows,    blend_solid, blend_luma, luma, sum,
+    shift_hue, store_bytes,           store_float, store_bfloat};
 
 }  // namespace fastdino

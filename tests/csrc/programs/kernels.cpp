@@ -37,9 +37,10 @@ struct Arguments {
         solarize(draw() % 2 != 0),
         factor(static_cast<float>(draw() % 4001) / 1000.0F) {
     const int in_size = 1 + static_cast<int>(draw() % 400), out_size = 1 + static_cast<int>(draw() % 230);
-    table.compute(in_size, out_size);
-    window = table.window(static_cast<int>(draw() % static_cast<unsigned>(out_size)));
-    const auto rows_size = static_cast<std::size_t>(stride() * window.taps);
+    tables[0].compute(in_size, out_size, false);
+    tables[1].compute(in_size, out_size, true);
+    element = static_cast<int>(draw() % static_cast<unsigned>(out_size));
+    const auto rows_size = static_cast<std::size_t>(stride() * tables[0].window(element).taps);
     rows = random_bytes(rows_size + kSlack, draw);
     for (Bytes& plane : planes) plane = random_bytes(static_cast<std::size_t>(count) + kSlack, draw);
     // Within what two fixed-point weights of a box of this radius may be.
@@ -51,8 +52,8 @@ struct Arguments {
   int count, radius, solid, shift;
   bool solarize;
   float factor;
-  ResampleTable table;
-  Window window;
+  ResampleTable tables[2];  // with short low parts, and with bytes
+  int element;
   Bytes rows;
   Bytes planes[8];
   std::uint32_t near, far;
@@ -72,7 +73,8 @@ Bytes results(const Kernels& kernels, const Arguments& a) {
   constexpr Normalization how = {0.485F, 0.229F};
   const auto count = static_cast<std::size_t>(a.count);
   Bytes all, out = fresh(count);
-  kernels.weigh_rows(out.data(), a.rows.data(), a.stride(), a.table.pairs(a.window), a.window.taps, a.count);
+  const ResampleTable& table = a.tables[kernels.multiplies_bytes ? 1 : 0];
+  kernels.weigh_rows(out.data(), a.rows.data(), a.stride(), table.filter(table.window(a.element)), a.count);
   append(all, out.data(), count);
 
   const std::uint8_t* rows[8];
