@@ -210,15 +210,17 @@ def check_crops(ncrops: int, rows: int) -> None:
 def groups(logits: Logits, images: int, group: int | None) -> Iterator[tuple[int, int]]:
     """(first image, images) of pieces of nearly equal size, at most `group` or what half of the cache holds."""
     if group is None:
-        group = images
-        if logits.student.is_cuda:
-            cache = torch.cuda.get_device_properties(logits.student.device).L2_cache_size
-            of_all = sum(x.shape[0] * x.shape[1] * x.element_size() for x in (logits.student, logits.teacher))
-            group = max(1, cache // 2 * images // of_all)
+        of_all = sum(x.shape[0] * x.shape[1] * x.element_size() for x in (logits.student, logits.teacher))
+        group = max(1, cache_bytes(logits.student.device) // 2 * images // of_all)
     pieces = triton.cdiv(images, group)
     for piece in range(pieces):
         first = images * piece // pieces
         yield first, images * (piece + 1) // pieces - first
+
+
+def cache_bytes(device: torch.device) -> int:
+    """Second-level cache; for the interpreter an H100's."""
+    return torch.cuda.get_device_properties(device).L2_cache_size if device.type == "cuda" else 50 * 2**20
 
 
 def block_columns(warp_size: int) -> int:

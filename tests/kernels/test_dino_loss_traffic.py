@@ -116,13 +116,8 @@ def test_a_group_fills_half_of_the_cache() -> None:
     logits = Logits(
         *(torch.empty(rows * 64, 65536, dtype=torch.bfloat16, device="meta") for rows in (10, 2)), *[torch.empty(0)] * 3
     )
-    properties = mock.Mock(L2_cache_size=50 * 2**20)
-    with (
-        mock.patch.object(torch.Tensor, "is_cuda", property(lambda _: True)),
-        mock.patch("torch.cuda.get_device_properties", return_value=properties),
-    ):
-        # An image has 1.5 MiB.
-        assert list(groups(logits, 64, None)) == [(0, 16), (16, 16), (32, 16), (48, 16)]
-        properties.L2_cache_size = 2**20
+    # An image has 1.5 MiB, the cache of an H100 50.
+    assert list(groups(logits, 64, None)) == [(0, 16), (16, 16), (32, 16), (48, 16)]
+    with mock.patch("fastdino.kernels.dino_loss_launch.cache_bytes", return_value=2**20):
         assert list(groups(logits, 64, None)) == [(image, 1) for image in range(64)]
     assert list(groups(logits, 64, 60)) == [(0, 32), (32, 32)]
