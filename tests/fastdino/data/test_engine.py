@@ -16,8 +16,7 @@ from fastdino.data.order import EpochOrder
 from fastdino.data.plan import CropPlan, CropRecipe, crop_plan
 from fastdino.reference.augment import apply_plan
 
-# Whole photographs, their sides above and below the crops'.
-PHOTOGRAPHS = [data.chelsea(), data.coffee(), data.astronaut(), data.rocket()[::3, ::3]]
+PHOTOGRAPHS = [data.chelsea(), data.coffee(), data.astronaut()]
 PLAIN: dict[str, Any] = {"jitter": (), "grayscale": False, "blur_radius": 0.0, "solarize": False}
 
 
@@ -26,13 +25,6 @@ def _assert_equal(pixels: npt.NDArray[np.uint8], plan: list[CropPlan]) -> None:
     theirs = apply_plan(Image.fromarray(pixels), plan)
     for ours, their in zip(engine.cut(pixels, plan), theirs, strict=True):
         np.testing.assert_array_equal(ours, their.transpose(2, 0, 1))
-
-
-@pytest.mark.parametrize("number", range(len(PHOTOGRAPHS)))
-def test_random_plans_give_the_references_crops(number: int) -> None:
-    pixels = PHOTOGRAPHS[number]
-    for index in range(15):
-        _assert_equal(pixels, crop_plan(1, 0, index, pixels.shape[1], pixels.shape[0]))
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 16, 33, 48, 100])
