@@ -16,14 +16,15 @@ from fastdino.data.plan import CropPlan, CropRecipe, _uniform_draws, crop_plan
 from fastdino.errors import UserError
 
 SIZE = (500, 375)
-SAMPLES = 2000
+DRAWS = 20_000
 # Fixed seeds make every statistic below a constant of the code; 1 in 1,000 fair draws would miss the bound.
 LEAST_P = 1e-3
 
 
 @pytest.fixture(scope="module")
 def plans() -> list[list[CropPlan]]:
-    return [crop_plan(0, 0, index, *SIZE) for index in range(SAMPLES)]
+    """Two global and two local crops each: as many draws of either kind as `DRAWS`."""
+    return [crop_plan(0, 0, index, *SIZE, local_crops_number=2) for index in range(DRAWS // 2)]
 
 
 def _torchvision_boxes(scale: tuple[float, float], size: tuple[int, int], count: int) -> npt.NDArray[Any]:
@@ -47,7 +48,8 @@ def test_boxes_are_distributed_as_torchvisions(
     plans: list[list[CropPlan]], scale: tuple[float, float], first: int, last: int
 ) -> None:
     ours = _boxes([crop for plan in plans for crop in plan[first:last]])
-    theirs = _torchvision_boxes(scale, SIZE, len(ours))
+    assert len(ours) == DRAWS
+    theirs = _torchvision_boxes(scale, SIZE, DRAWS)
     width, height = SIZE
     for statistic in (
         lambda box: box[:, 2] * box[:, 3],
@@ -83,8 +85,9 @@ def test_fallback_is_torchvisions_central_box() -> None:
 def test_jitter_factors_are_distributed_as_torchvisions(plans: list[list[CropPlan]]) -> None:
     torch.manual_seed(0)
     jitter = transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)
-    drawn = [jitter.get_params(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) for _ in range(6000)]
-    ours = [dict(crop.jitter) for plan in plans for crop in plan[:4] if crop.jitter]
+    drawn = [jitter.get_params(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) for _ in range(DRAWS)]
+    ours = [dict(crop.jitter) for plan in plans for crop in plan if crop.jitter][:DRAWS]
+    assert len(ours) == DRAWS
     for place, name in enumerate(("brightness", "contrast", "saturation", "hue"), start=1):
         theirs = [draw[place] for draw in drawn]
         assert _same_distribution([factors[name] for factors in ours], theirs)
