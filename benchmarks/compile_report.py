@@ -89,20 +89,21 @@ def row(module: str, target: str, kernel: str, configuration: str) -> dict[str, 
     return {"module": module, "target": target, "kernel": kernel, "configuration": configuration}
 
 
-def launch_dino_loss(width: int, prototypes: int) -> None:
-    """Loss and gradient of two images, 2 + 8 crops, as bfloat16."""
+def launch_dino_loss(width: int, prototypes: int, ncrops: int = 10) -> None:
+    """Loss and gradient of two images as bfloat16."""
     import torch
 
     from fastdino.kernels.dino_loss import dino_loss_and_gradient_
 
-    student, teacher = (torch.empty(2 * crops, width, dtype=torch.bfloat16) for crops in (10, 2))
-    dino_loss_and_gradient_(student, teacher, torch.empty(prototypes), 10, 0.1, 0.04)
+    student, teacher = (torch.empty(2 * crops, width, dtype=torch.bfloat16) for crops in (ncrops, 2))
+    dino_loss_and_gradient_(student, teacher, torch.empty(prototypes), ncrops, 0.1, 0.04)
 
 
 LAUNCHES: dict[str, dict[str, Callable[[], None]]] = {
     "dino_loss_launch": {
         "65,536 prototypes": lambda: launch_dino_loss(65536, 65536),
         "65,001 prototypes in rows of 65,008": lambda: launch_dino_loss(65008, 65001),
+        "1 prototype, no local crops": lambda: launch_dino_loss(1, 1, ncrops=2),
     },
 }
 

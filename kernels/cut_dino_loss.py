@@ -3,7 +3,8 @@
 The columns are cut, not the rows: a prototype has few numbers (256) and there are many prototypes (65,536), so that a
 slice of all rows uses each prototype once. Two sweeps go over the slices. The first computes their logits and the
 statistics of dino_loss, the second, in the backward pass, computes the logits again, their gradient in their place, and
-from it the gradients of the features, summed in float32, and of the slice's prototypes, written once.
+from it the gradients of the features, summed in float32, and of the slice's prototypes, written once. Products are
+written to given memory, which autocast leaves alone.
 
 Beyond features, prototypes and their gradients this needs the logits of one slice, by default half of the second-level
 cache, instead of those of all prototypes, and moves the prototypes once per product instead of the logits. It costs the
@@ -134,13 +135,14 @@ class _CutDinoLoss(torch.autograd.Function):
         features, prototypes = slices.student, slices.student_prototypes
         wants_features, wants_prototypes, *_rest = ctx.needs_input_grad
         of_features = torch.zeros(features.shape, dtype=partial.dtype, device=features.device)
+        of_slice = torch.empty_like(features)
         of_prototypes = torch.empty_like(prototypes) if wants_prototypes else None
         for start in slices.starts:
             logits = slices.logits(start)
             launch_gradient(statistics, logits, grad_loss, logits.student)
             gradient = logits.student[:, : logits.center.numel()]
             if wants_features:
-                of_features += gradient @ prototypes[start : start + slices.columns]
+                of_features += torch.mm(gradient, prototypes[start : start + slices.columns], out=of_slice)
             if of_prototypes is not None:
                 torch.mm(gradient.T, features, out=of_prototypes[start : start + slices.columns])
         return of_features.to(features.dtype) if wants_features else None, of_prototypes, *(None,) * 7

@@ -33,8 +33,9 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 # Stands for minus infinity where there is no column or slice, but 0 times this is 0.
 FAR_BELOW = tl.constexpr(-1e30)
-# A change of these recompiles nothing.
-COUNTS = ("images", "first_image", "first_slice", "slices")
+# No value of these recompiles anything, nor makes a constant of what is 1.
+COUNTS = ("images", "first_image", "columns", "width", "first_slice", "slices")
+STRIDES = ("student_stride", "teacher_stride", "gradient_stride")
 
 
 @triton.constexpr_function
@@ -94,7 +95,7 @@ def local_statistics(
     return tl.sum(x, axis=0)
 
 
-@triton.jit(do_not_specialize=COUNTS)
+@triton.jit(do_not_specialize=COUNTS + STRIDES)
 def dino_loss_statistics(
     student_ptr,  # (V * images, width)
     teacher_ptr,  # (2 * images, width)
@@ -245,12 +246,6 @@ def dino_loss_means(result_ptr, loss_ptr, entropy_ptr, images, BLOCK: tl.constex
 
 
 @triton.jit
-def probabilities(x, scale, maximum, valid):
-    """2^(scale * x - maximum), up to the sum of the row; 0 where there is no prototype."""
-    return tl.exp2(tl.fma(tl.where(valid, x, FAR_BELOW), scale, -maximum))
-
-
-@triton.jit
 def local_gradient(
     column_ptr,
     crop_stride,
@@ -267,12 +262,12 @@ def local_gradient(
     FIRST: tl.constexpr,
     ROWS: tl.constexpr,
     SLICES: tl.constexpr,
+    PADDED: tl.constexpr,
     ACC: tl.constexpr,
 ):
     """Gradient of ROWS local crops; `targets` is the factor times both teachers' q, (BLOCK,)."""
     crop = FIRST + tl.arange(0, ROWS)
     x = tl.load((crop * crop_stride)[:, None] + column_ptr[None, :], mask=inside[None, :], other=0).to(ACC)
-    x = tl.where(valid[None, :], x, FAR_BELOW)
     j = tl.arange(0, SLICES)
     place = crop[:, None] * slices + j[None, :]
     maxima = tl.load(maximum_ptr + place, mask=(j < slices)[None, :], other=FAR_BELOW)
@@ -280,11 +275,14 @@ def local_gradient(
     maximum = tl.max(maxima, axis=1)
     total = tl.sum(sums * tl.exp2(maxima - maximum[:, None]), axis=1)
     p = tl.exp2(tl.fma(x, scale, -maximum[:, None])) * (2 * factor / total)[:, None]
-    gradient = (p - targets[None, :]).to(gradient_ptr.dtype.element_ty)
+    gradient = p - targets[None, :]
+    if PADDED:
+        gradient = tl.where(valid[None, :], gradient, 0)
+    gradient = gradient.to(gradient_ptr.dtype.element_ty)
     tl.store((crop * gradient_crop_stride)[:, None] + gradient_ptr[None, :], gradient, mask=inside[None, :])
 
 
-@triton.jit(do_not_specialize=COUNTS)
+@triton.jit(do_not_specialize=COUNTS + STRIDES)
 def dino_loss_gradient(
     student_ptr,  # (V * images, width)
     teacher_ptr,  # (2 * images, width)
@@ -343,15 +341,20 @@ def dino_loss_gradient(
     t1_maximum, t1_total = row_totals(maximum_ptr + slices, sum_ptr + slices, slices, SLICES)
     s0_maximum, s0_total = row_totals(maximum_ptr + 2 * slices, sum_ptr + 2 * slices, slices, SLICES)
     s1_maximum, s1_total = row_totals(maximum_ptr + 3 * slices, sum_ptr + 3 * slices, slices, SLICES)
-    q0 = probabilities(t0, teacher_scale, t0_maximum, valid) * (factor / t0_total)
-    q1 = probabilities(t1, teacher_scale, t1_maximum, valid) * (factor / t1_total)
-    p0 = probabilities(s0, student_scale, s0_maximum, valid) * (factor / s0_total)
-    p1 = probabilities(s1, student_scale, s1_maximum, valid) * (factor / s1_total)
+    q0 = tl.exp2(tl.fma(t0, teacher_scale, -t0_maximum)) * (factor / t0_total)
+    q1 = tl.exp2(tl.fma(t1, teacher_scale, -t1_maximum)) * (factor / t1_total)
+    p0 = tl.exp2(tl.fma(s0, student_scale, -s0_maximum)) * (factor / s0_total)
+    p1 = tl.exp2(tl.fma(s1, student_scale, -s1_maximum)) * (factor / s1_total)
 
     g_ptr = gradient_ptr + image * gradient_stride + col
     gradient_crop_stride = images * gradient_stride
-    tl.store(g_ptr, (p0 - q1).to(gradient_ptr.dtype.element_ty), mask=inside)
-    tl.store(g_ptr + gradient_crop_stride, (p1 - q0).to(gradient_ptr.dtype.element_ty), mask=inside)
+    g0 = p0 - q1
+    g1 = p1 - q0
+    if PADDED:
+        g0 = tl.where(valid, g0, 0)
+        g1 = tl.where(valid, g1, 0)
+    tl.store(g_ptr, g0.to(gradient_ptr.dtype.element_ty), mask=inside)
+    tl.store(g_ptr + gradient_crop_stride, g1.to(gradient_ptr.dtype.element_ty), mask=inside)
     targets = q0 + q1
     for tile in tl.static_range(tile_count(LOCALS)):
         local_gradient(
@@ -370,5 +373,6 @@ def dino_loss_gradient(
             2 + tile_start(LOCALS, tile),
             tile_rows(LOCALS, tile),
             SLICES,
+            PADDED,
             ACC,
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import triton
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,6 +19,9 @@ from fastdino.kernels.dino_loss import dino_loss, dino_loss_and_gradient_
 from fastdino.kernels.dino_loss_launch import why_narrow
 from fastdino.reference.loss import dino_loss as reference_loss
 from tests.kernels.dino_loss_cases import Case, expected, make_case, relative_error, tolerance
+
+# What the gradient kernel computes beyond the prototypes may overflow: it is not stored.
+pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -354,6 +358,12 @@ def test_the_host_waits_for_nothing() -> None:
 def test_arguments_that_do_not_fit_are_refused(change: Callable[[Case], Case], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         dino_loss(*change(make_case()).arguments())
+
+
+def test_tensors_on_the_cpu_need_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
+    with pytest.raises(ValueError, match="run on GPUs"):
+        dino_loss(*make_case().arguments())
 
 
 def test_rows_that_cannot_be_moved_in_vectors_are_explained() -> None:
