@@ -41,18 +41,22 @@ class NativeBatches:
         # One that is done while the next is on its way, and enough samples in flight for every thread.
         self._depth = 2 + math.ceil(2 * settings.threads / settings.batch_size)
         self._ahead: deque[_Ahead] = deque()
+        # Whether `_ahead` is what the pool has: Ctrl-C can come between the two.
+        self._settled = False
         self._pool: Any = None
         self._spent: dict[str, float] = {}
 
     def take(self, epoch: int, batch: int) -> tuple[Batch, dict[str, str]]:
         if self._pool is None:
             self._pool = self._new_pool()
-        if not self._ahead or (self._ahead[0].epoch, self._ahead[0].batch) != (epoch, batch):
+        settled, self._settled = self._settled, False
+        if not settled or not self._ahead or (self._ahead[0].epoch, self._ahead[0].batch) != (epoch, batch):
             self._restart(epoch, batch)
         self._fill()
         used, passed_over, unreadable, error = self._pool.wait()
         crops = self._ahead.popleft().crops
         self._fill()
+        self._settled = True
         source = self._settings.source
         if error is not None:
             self._raise(*error)
@@ -95,8 +99,9 @@ class NativeBatches:
         crops = self._memory.crops()
         addresses = [crop.data_ptr() for crop in crops]
         first = self._settings.first_position(batch)
-        self._pool.submit(engine.word(epoch), first, self._settings.batch_size, addresses)
+        # First here, so that the memory is held for as long as threads may write to it.
         self._ahead.append(_Ahead(epoch, batch, crops))
+        self._pool.submit(engine.word(epoch), first, self._settings.batch_size, addresses)
 
     def _new_pool(self) -> Any:
         settings = self._settings
