@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastdino.errors import UserError
 from fastdino.files import atomic_path
 
 # Changes with what the arrays mean.
@@ -30,19 +28,21 @@ def load(kind: str, subject: str) -> Arrays | None:
     try:
         with np.load(_path(kind, subject), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+    # A damaged file can make numpy and zipfile raise anything (BadZipFile, NotImplementedError, AttributeError, ...).
+    except Exception:
         return None
     return arrays if arrays.get("format") == np.array(_FORMAT) else None
 
 
 def store(kind: str, subject: str, arrays: Arrays) -> None:
     """Keep arrays for the next `load` of `subject`; if that is impossible, nothing happens."""
-    path = _path(kind, subject)
     try:
+        path = _path(kind, subject)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as unfinished, open(unfinished, "wb") as file:
             np.savez(file, **{**arrays, "format": np.array(_FORMAT)})  # type: ignore[arg-type]
-    except (OSError, UserError):
+    # RuntimeError: there is no home folder, as in containers that run under any number.
+    except (OSError, RuntimeError):
         return
 
 
