@@ -155,6 +155,9 @@ def _read_through(shard: str) -> tuple[_Index, bool]:
                     keys.append(key)
                 elif extension == "cls":
                     numbers[key] = _number(os.pread(raw.fileno(), min(member.size, 32), member.offset_data))
+            # For tarfile, what is no header is the end as well. The true one is a block of zeros, or the file's end.
+            if any(os.pread(raw.fileno(), tarfile.BLOCKSIZE, tar.offset)):
+                raise tarfile.ReadError("bad header")
     except tarfile.TarError as error:
         if not places:
             raise UserError(f"{shard} is no tar file, or a compressed one: give plain .tar files ({error}).") from error
