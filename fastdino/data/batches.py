@@ -82,6 +82,11 @@ def nothing_readable(source: Source, skipped: dict[str, str]) -> str:
     return f"None of the {len(source)} pictures can be read, the first of them ({name}) for this reason: {reason}."
 
 
+def unexpected(source: Source, index: int, error: BaseException) -> RuntimeError:
+    """What a source's `read` raised and should not have, with the picture's name."""
+    return RuntimeError(f"{source.name(index)}: {type(error).__name__}: {error}")
+
+
 def counted(number: int, noun: str) -> str:
     """`1 thread`, `2 threads`, `2 processes`."""
     ending = "es" if noun.endswith("s") else "s"

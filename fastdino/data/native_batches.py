@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from fastdino.data import engine
-from fastdino.data.batches import DTYPES, Batch, BatchSettings, counted, nothing_readable
+from fastdino.data.batches import DTYPES, Batch, BatchSettings, counted, nothing_readable, unexpected
 from fastdino.data.memory import BatchMemory
 from fastdino.data.reading import UnreadableImage, read_image, reason_of
 from fastdino.data.sources import Source, file_table
@@ -120,8 +120,7 @@ class NativeBatches:
     def _raise(self, index: int, error: BaseException) -> None:
         if isinstance(error, UserError):
             raise error
-        name = self._settings.source.name(index)
-        raise RuntimeError(f"{name}: {type(error).__name__}: {error}") from error
+        raise unexpected(self._settings.source, index, error) from error
 
 
 class _Reader:

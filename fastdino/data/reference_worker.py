@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fastdino.data.batches import unexpected
 from fastdino.data.plan import CropRecipe, crop_plan
 from fastdino.data.reading import UnreadableImage, read_image, reason_of
 from fastdino.data.sources import Source
+from fastdino.errors import UserError
 from fastdino.reference.augment import apply_plan
 
 
@@ -76,6 +78,10 @@ class ChunkMaker:
                     self._unreadable[candidate] = str(error)
                 except OSError as error:
                     self._unreadable[candidate] = reason_of(error)
+                except UserError:
+                    raise
+                except Exception as error:
+                    raise unexpected(self.source, candidate, error) from error
             skipped[self.source.name(candidate)] = self._unreadable[candidate]
         return None
 

@@ -295,9 +295,11 @@ class Breaks(IterableSource):
         raise KeyError("gone")
 
 
-def test_an_exception_of_a_source_names_the_picture(make: MakeLoader) -> None:
+@pytest.mark.parametrize(("implementation", "num_threads"), [("native", 2), ("reference", 0), ("reference", 1)])
+def test_an_exception_of_a_source_names_the_picture(make: MakeLoader, implementation: str, num_threads: int) -> None:
+    loader = make(Breaks([b""] * 8), implementation=implementation, num_threads=num_threads)
     with pytest.raises(RuntimeError, match=r"picture \d+: KeyError: 'gone'"):
-        list(make(Breaks([b""] * 8), implementation="native"))
+        list(loader)
 
 
 def test_without_the_extension_pillow_does_it(folder: Path, make: MakeLoader, monkeypatch: pytest.MonkeyPatch) -> None:
