@@ -87,6 +87,23 @@ def test_decodes_as_pillow_does(mode: str, options: dict[str, Any], size: tuple[
     np.testing.assert_array_equal(engine.decode(stream.getvalue()), np.asarray(expected))
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_decodes_ycck_as_pillow_does(progressive: bool, subsampling: int) -> None:
+    stream = BytesIO()
+    Image.fromarray(data.chelsea()).convert("CMYK").save(
+        stream, "JPEG", progressive=progressive, subsampling=subsampling
+    )
+    cmyk = stream.getvalue()
+    # Pillow writes CMYK only; the same samples are YCCK where the Adobe segment names colour transform 2.
+    at = cmyk.index(b"Adobe") + 11
+    assert cmyk[at] == 0
+    ycck = cmyk[:at] + b"\2" + cmyk[at + 1 :]
+    expected = np.asarray(Image.open(BytesIO(ycck)).convert("RGB"))
+    assert not np.array_equal(expected, engine.decode(cmyk))
+    np.testing.assert_array_equal(engine.decode(ycck), expected)
+
+
 def test_a_jpeg_gets_nothing_from_the_one_before() -> None:
     stream = BytesIO()
     Image.fromarray(data.chelsea()).save(stream, "JPEG")
