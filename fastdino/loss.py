@@ -20,7 +20,7 @@ class DINOLoss(nn.Module):
         ncrops: crops per image that the student sees, the two global ones included.
         warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs, nepochs: the teacher's temperature by epoch.
         implementation: `auto` and `reference` are the plain PyTorch form; `blocked` takes a few images at a time, in
-            a third of the time and a tenth of the memory where batches and K are large.
+            less than half the time and a fifth of the memory where batches and K are large (benchmarks/loss.py).
 
     Raises ValueError for an unknown implementation or a warm-up longer than the training.
     """
