@@ -101,11 +101,34 @@ def launch_dino_loss(width: int, prototypes: int, ncrops: int = 10) -> None:
     dino_loss_and_gradient_(student, teacher, torch.empty(prototypes), ncrops, 0.1, 0.04)
 
 
+def launch_ema() -> None:
+    """The average of one tensor."""
+    import torch
+
+    from fastdino.kernels.ema import ema_
+
+    ema_([torch.zeros(4096)], [torch.zeros(4096)], 0.996)
+
+
+def launch_normalize(size: int) -> None:
+    """Two crops as bfloat16."""
+    import torch
+
+    from fastdino.kernels.normalize import normalize
+
+    normalize(torch.zeros(2, 3, size, size, dtype=torch.uint8))
+
+
 LAUNCHES: dict[str, dict[str, Callable[[], None]]] = {
     "dino_loss_launch": {
         "65,536 prototypes": lambda: launch_dino_loss(65536, 65536),
         "65,001 prototypes in rows of 65,008": lambda: launch_dino_loss(65008, 65001),
         "1 prototype, no local crops": lambda: launch_dino_loss(1, 1, ncrops=2),
+    },
+    "ema": {"4,096 parameters": launch_ema},
+    "normalize": {
+        "crops of 224 pixels": lambda: launch_normalize(224),
+        "crops of 33 pixels": lambda: launch_normalize(33),
     },
 }
 
