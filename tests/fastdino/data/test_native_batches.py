@@ -294,7 +294,7 @@ class Slow(IterableSource):
 
 folder, how = sys.argv[1:]
 pictures = [open(os.path.join(folder, name), "rb").read() for name in sorted(os.listdir(folder))]
-loader = MultiCropLoader(Slow(pictures), 8, num_threads=3, global_size=16, local_size=8, local_crops_number=1,
+loader = MultiCropLoader(Slow(1000 * pictures), 8, num_threads=3, global_size=16, local_size=8, local_crops_number=1,
                          implementation="native")
 batches = iter(loader)
 next(batches)
@@ -307,8 +307,8 @@ if how == "fork":
 elif how == "thread":
     def consume():
         with contextlib.suppress(RuntimeError):  # closed, or this iteration is over
-            while True:
-                list(loader)
+            for _ in loader:
+                pass
     threading.Thread(target=consume, daemon=True).start()
 print("leaving", flush=True)
 """
