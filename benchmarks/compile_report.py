@@ -110,6 +110,22 @@ def launch_ema() -> None:
     ema_([torch.zeros(4096)], [torch.zeros(4096)], 0.996)
 
 
+def arena() -> Any:
+    """Two networks with shadows, of a layer with normalised rows."""
+    import torch
+
+    from fastdino.kernels.arena import Arena
+
+    return Arena(*(torch.nn.Linear(256, 64) for _ in range(2)), shadows=True, normalised_rows="weight")
+
+
+def launch_ema_arena() -> None:
+    """The average in an arena."""
+    from fastdino.kernels.ema import ema_arena_
+
+    ema_arena_(arena(), 0.996)
+
+
 def launch_normalize(size: int) -> None:
     """Two crops as bfloat16."""
     import torch
@@ -125,7 +141,7 @@ LAUNCHES: dict[str, dict[str, Callable[[], None]]] = {
         "65,001 prototypes in rows of 65,008": lambda: launch_dino_loss(65008, 65001),
         "1 prototype, no local crops": lambda: launch_dino_loss(1, 1, ncrops=2),
     },
-    "ema": {"4,096 parameters": launch_ema},
+    "ema": {"4,096 parameters": launch_ema, "arena": launch_ema_arena},
     "normalize": {
         "crops of 224 pixels": lambda: launch_normalize(224),
         "crops of 33 pixels": lambda: launch_normalize(33),

@@ -1,4 +1,4 @@
-"""The teacher's average over lists of tensors: against float64, under the probe, in any order."""
+"""The teacher's average over lists of tensors and in an arena: against float64, under the probe, in any order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from benchmarks.gpu_proofs.interpreter import shuffled_programs
 from benchmarks.gpu_proofs.probe import Probe
-from fastdino.kernels.ema import ema_
+from fastdino.kernels.arena import Arena
+from fastdino.kernels.ema import ema_, ema_arena_
+from tests.kernels.arena_cases import assert_rounded_to_bfloat16, expected_shadow, make_arena, modules, values
 
 SIZES = (1, 3, 255, 4097, 1024, 2048, 640)
 
@@ -150,3 +152,82 @@ def test_what_does_not_fit_is_said_in_a_sentence(teacher: list[Tensor], student:
 def test_nothing_to_do_is_no_error() -> None:
     ema_([], [], 0.9)
     ema_([torch.zeros(0)], [torch.zeros(0)], 0.9)
+
+
+WIDTHS = [256, 192, 6, 5, 1023]
+
+
+def of_teacher(arena: Arena) -> list[Tensor]:
+    return [p.detach().clone() for p in modules(arena)[1].parameters()]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("shadows", [False, True])
+def test_in_an_arena_it_is_the_same_average(width: int, shadows: bool) -> None:
+    arena = make_arena(width=width, shadows=shadows)
+    expected = of_teacher(arena)
+    ema_(expected, list(modules(arena)[0].parameters()), 0.9)
+    with Probe():
+        ema_arena_(arena, 0.9)
+    assert equal(of_teacher(arena), expected)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_shadow_follows_the_teacher(width: int, normalised: bool) -> None:
+    arena = make_arena(width=width, normalised=normalised)
+    ema_arena_(arena, torch.tensor(0.9))
+    exact = expected_shadow(values(modules(arena)[1]), normalised)
+    for actual, wanted in zip(arena.views(arena.teacher_shadow), exact, strict=True):
+        assert_rounded_to_bfloat16(actual, wanted)
+
+
+def test_a_row_of_zeros_stays_zero() -> None:
+    arena = make_arena()
+    for module in modules(arena):
+        module.last_layer.weight_v.data[3] = 0
+    ema_arena_(arena, 0.5)
+    shadow = arena.views(arena.teacher_shadow)[6]
+    assert not shadow[3].any() and torch.isfinite(shadow).all()
+
+
+@pytest.mark.parametrize("width", [256, 6, 5])
+def test_padding_stays_zero(width: int) -> None:
+    arena = make_arena(rows=3, width=width)
+    ema_arena_(arena, 0.5)
+    for flat in (arena.student, arena.teacher, arena.student_shadow, arena.teacher_shadow):
+        for view in arena.views(flat):
+            view.zero_()
+        assert not flat.any()
+
+
+@pytest.mark.parametrize(("shadows", "each"), [(False, 12), (True, 14)])
+def test_in_an_arena_12_bytes_a_parameter_and_14_with_shadow(shadows: bool, each: int) -> None:
+    # Parameters of whole 16 bytes, as networks have them.
+    student, teacher = (torch.nn.Sequential(torch.nn.Linear(4, 384), torch.nn.Linear(256, 21)) for _ in range(2))
+    student[1].bias = teacher[1].bias = None
+    arena = Arena(student, teacher, shadows=shadows, normalised_rows="1.weight")
+    with Probe() as probe:
+        ema_arena_(arena, 0.5)
+    assert probe.launches == {"ema_of_arena": 1}
+    buffers = ("teacher_ptr", "student_ptr", "shadow_ptr") if shadows else ("teacher_ptr", "student_ptr")
+    moved = sum(probe.loaded("ema_of_arena", b) + probe.stored("ema_of_arena", b) for b in buffers)
+    assert moved == each * sum(p.numel() for p in student.parameters())
+    # What else moves: a row of the table, the momentum, and whether to normalise.
+    assert probe.loaded() + probe.stored() - moved <= 20 * len(arena.layout.blocks)
+
+
+def test_in_an_arena_in_any_order_the_same_bits() -> None:
+    first, second = make_arena(), make_arena()
+    ema_arena_(first, 0.9)
+    with shuffled_programs(1):
+        ema_arena_(second, 0.9)
+    assert torch.equal(first.teacher, second.teacher)
+    assert torch.equal(first.teacher_shadow, second.teacher_shadow)
+
+
+def test_an_arena_that_lost_its_parameters_is_noticed() -> None:
+    arena = make_arena()
+    modules(arena)[1].double()
+    with pytest.raises(ValueError, match="the teacher's parameters were moved or replaced"):
+        ema_arena_(arena, 0.9)
