@@ -126,6 +126,17 @@ def launch_ema_arena() -> None:
     ema_arena_(arena(), 0.996)
 
 
+def launch_adamw_ema() -> None:
+    """A step of both networks in an arena."""
+    import torch
+
+    from fastdino.kernels.adamw_ema import StepScalars, adamw_ema_
+
+    both = arena()
+    both.attach(torch.optim.AdamW(both.student_parameters()))
+    adamw_ema_(both, StepScalars(lr=1e-3, weight_decay=0.04, momentum=0.996).on(both.device))
+
+
 def launch_normalize(size: int) -> None:
     """Two crops as bfloat16."""
     import torch
@@ -136,6 +147,7 @@ def launch_normalize(size: int) -> None:
 
 
 LAUNCHES: dict[str, dict[str, Callable[[], None]]] = {
+    "adamw_ema": {"arena": launch_adamw_ema},
     "dino_loss_launch": {
         "65,536 prototypes": lambda: launch_dino_loss(65536, 65536),
         "65,001 prototypes in rows of 65,008": lambda: launch_dino_loss(65008, 65001),

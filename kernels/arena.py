@@ -75,6 +75,10 @@ class Arena:
         self._addresses = [0] * len(parameters)
         self._kept: list[Tensor | None] = [None] * len(parameters)
 
+    def student_parameters(self) -> list[Tensor]:
+        """In the order of all tables."""
+        return list(self._parameters["student"])
+
     def views(self, flat: Tensor) -> list[Tensor]:
         """A buffer of this layout as tensors in the shapes of the parameters, which share its memory."""
         return [

@@ -20,7 +20,8 @@ from torch import Tensor
 # Values of a 16-byte access to float32.
 QUAD = 4
 BLOCK = 1024
-LARGEST_TILE = 8192
+# More warps than this takes would have too few registers for AdamW.
+LARGEST_TILE = 4096
 WIDTH = 256
 
 # A sum over a parameter is a sum of at most MOST_CHUNKS sums over chunks, which are no shorter than CHUNK.

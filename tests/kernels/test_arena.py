@@ -49,7 +49,7 @@ def test_parameters_become_views_and_keep_their_values() -> None:
 @settings(max_examples=50, deadline=None)
 @given(
     counts=st.lists(st.one_of(st.integers(0, 3000), st.integers(10**6, 10**7)), min_size=1, max_size=6),
-    width=st.sampled_from([256, 192, 6, 1, 1023, 1024, 8192]),
+    width=st.sampled_from([256, 192, 6, 1, 511, 1024, 4096]),
 )
 def test_tables_cover_every_value_once(counts: list[int], width: int) -> None:
     layout = lay_out(counts, 0, blocks_of_rows(width), torch.device("cpu"))
@@ -73,7 +73,7 @@ def test_tables_cover_every_value_once(counts: list[int], width: int) -> None:
         assert all(length * QUAD >= CHUNK for _, _, length in mine[:-1])
 
 
-@pytest.mark.parametrize("width", [256, 192, 6, 5, 1023, 1024, 8192])
+@pytest.mark.parametrize("width", [256, 192, 6, 5, 511, 1024, 4096])
 def test_blocks_hold_whole_rows_and_start_at_16_bytes(width: int) -> None:
     shape = blocks_of_rows(width)
     assert shape.size % shape.width == 0 and shape.size * 2 % 16 == 0
@@ -81,7 +81,7 @@ def test_blocks_hold_whole_rows_and_start_at_16_bytes(width: int) -> None:
     assert shape.rows & (shape.rows - 1) == 0
 
 
-@pytest.mark.parametrize("width", [8193, 1025, 16384])
+@pytest.mark.parametrize("width", [4097, 513, 8192])
 def test_rows_that_are_too_wide_are_refused(width: int) -> None:
     with pytest.raises(ValueError, match=f"rows of {width} values are too wide"):
         blocks_of_rows(width)
