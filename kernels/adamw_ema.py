@@ -236,7 +236,7 @@ def adamw_ema_(arena: Arena, scalars: Tensor) -> Tensor:
     delivers it where v / |v| is in its graph.
 
     Raises:
-        ValueError: no optimiser is attached, `scalars` is of another kind, or the parameters have left the arena.
+        ValueError: no optimiser is attached, or `scalars` is of another kind.
     """
     if arena.exp_avg is None or arena.exp_avg_sq is None:
         raise ValueError("the arena has no optimiser's state yet: call arena.attach(optimizer) first")
@@ -247,7 +247,6 @@ def adamw_ema_(arena: Arena, scalars: Tensor) -> Tensor:
             f"{tuple(scalars.shape)} on {scalars.device}"
         )
     launch.check_device(arena.device)
-    arena.check()
     layout = arena.layout
     squares = arena.student.new_empty(len(layout.chunks))
     constants = arena.student.new_empty(len(layout.tensors), CONSTANTS)
@@ -343,5 +342,5 @@ def _of_step(shape: Blocks, shadows: bool, gradient: tl.dtype, warp_size: int) -
         # Student, teacher and two moments, two accesses each.
         wide_loads=8 * shape.aligned,
         wide_stores=8 * shape.aligned,
-        extreme=shape.width in EXTREME_WIDTHS,
+        extreme=shadows and shape.width in EXTREME_WIDTHS,
     )

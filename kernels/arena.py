@@ -66,6 +66,8 @@ class Arena:
         self.student_shadow, self.teacher_shadow = (
             self._zeros(torch.bfloat16) if shadows else None for _ in self._modules
         )
+        self._pointers = {name: [p.data_ptr() for p in of] for name, of in self._parameters.items()}
+        self._members = {name: _members(module) for name, module in self._modules.items()}
         self.refresh_shadows()
         self.steps, self.norms = (torch.zeros(len(parameters), device=self.device) for _ in range(2))
         self.decays = torch.zeros(len(parameters), dtype=torch.int32, device=self.device)
@@ -98,15 +100,9 @@ class Arena:
 
     def check(self) -> None:
         """Raises ValueError if a parameter was replaced or has left its place, as `.to(device)` or `.half()` do."""
-        for name, flat in (("student", self.student), ("teacher", self.teacher)):
-            size, start = flat.element_size(), flat.data_ptr()
-            now = list(self._modules[name].parameters())
-            kept = len(now) == len(self._parameters[name]) and all(map(_same, now, self._parameters[name]))
-            if not kept or any(
-                p.data_ptr() != start + offset * size
-                for p, offset in zip(now, self.layout.offsets, strict=True)
-                if p.numel()
-            ):
+        for name, parameters in self._parameters.items():
+            moved = [p.data_ptr() for p in parameters] != self._pointers[name]
+            if moved or any([*map(id, members.values())] != kept for members, kept in self._members[name]):
                 raise ValueError(
                     f"the {name}'s parameters were moved or replaced (by .to(), .half() or an assignment) after its "
                     "arena was built: build a new one afterwards"
@@ -154,6 +150,7 @@ class Arena:
             if p.requires_grad:
                 p.grad = view
 
+    @torch.no_grad()
     def gather_gradients(self, gradients: Sequence[Tensor | None] | None = None) -> None:
         """Tell the kernels where this step's gradients are.
 
@@ -175,7 +172,7 @@ class Arena:
         present = [g for g in gradients if g is not None]
         if present:
             self.gradient_dtype = present[0].dtype
-        self._kept = [None if g is None else _readable(g.detach(), self._in_arena(g)) for g in gradients]
+        self._kept = [None if g is None else _readable(g, self._in_arena(g)) for g in gradients]
         addresses = [0 if g is None or not g.numel() else g.data_ptr() for g in self._kept]
         if addresses != self._addresses:
             self._addresses = addresses
@@ -227,8 +224,10 @@ def _without_unmoved(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[s
     return {**state_dict, "state": state}
 
 
-def _same(a: object, b: object) -> bool:
-    return a is b
+def _members(module: nn.Module) -> list[tuple[dict[str, Any], list[int]]]:
+    """The submodules and parameters of each submodule, and which objects they are: quicker to compare than to list."""
+    members: list[dict[str, Any]] = [m for of in module.modules() for m in (of._modules, of._parameters)]
+    return [(of, [*map(id, of.values())]) for of in members]
 
 
 def _check_networks(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:

@@ -216,5 +216,5 @@ def _of_arena(shape: Blocks, shadow: bool, warp_size: int) -> Configuration:
         block_options(shape.tile, warp_size),
         wide_loads=4 * shape.aligned,
         wide_stores=2 * shape.aligned,
-        extreme=shape.width in EXTREME_WIDTHS,
+        extreme=shadow and shape.width in EXTREME_WIDTHS,
     )

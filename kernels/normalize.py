@@ -146,4 +146,5 @@ def configurations(warp_size: int) -> Iterator[Configuration]:
                 OPTIONS,
                 wide_loads=vector > 1,
                 wide_stores=size * (vector > 1),
+                extreme=vector > 1 or size == 4,
             )

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
+from unittest import mock
 
 import pytest
 import torch
@@ -286,6 +287,22 @@ def test_norms_are_those_before_clipping_in_the_order_of_parameters(scale: float
     assert norms[5] == 0
     # 36 roundings as in `expect`, halved by the root.
     torch.testing.assert_close(norms[[0, 1, 2, 3, 4, 6]].double(), expected, rtol=20 * 2.0**-24, atol=0)
+
+
+@pytest.mark.parametrize("length", [512, 2560])
+def test_a_norm_is_the_same_from_any_number_of_chunks(length: int) -> None:
+    """Networks in tests are too small for a second one."""
+    step = Step(1)
+    with mock.patch("fastdino.kernels.arena_layout.CHUNK", length):
+        ours = InArena()
+    assert ours.arena.layout.tensors[3, 2] == -(-4100 // length)
+    before, after = ours.in_float64(), ours.in_float64()
+    norms, expected = ours.step(step), after.step(step)
+    torch.testing.assert_close(norms[[0, 1, 2, 3, 4, 6]].double(), expected, rtol=20 * 2.0**-24, atol=0)
+    for index, p in enumerate(ours.student.parameters()):
+        wanted = expect(before, after, step, index)
+        error = (p.detach().double() - wanted.values["student"]).abs()
+        assert (error <= wanted.errors["student"] * (1 + 2.0**-20)).all()
 
 
 def test_a_gradient_that_is_no_number_stays_with_its_parameter() -> None:

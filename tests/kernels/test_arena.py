@@ -127,6 +127,7 @@ BREAKAGES: list[tuple[str, Callable[[nn.Module], Any]]] = [
     ("replaced data", lambda module: setattr(module.bias, "data", module.bias.data.clone())),
     ("replaced parameter", lambda module: setattr(module, "weight", nn.Parameter(module.weight.data))),
     ("new parameter", lambda module: setattr(module, "another", nn.Parameter(torch.zeros(3)))),
+    ("replaced module", lambda module: setattr(module, "last_layer", nn.Linear(4, 4))),
     ("lost parameter", lambda module: delattr(module, "weight")),
 ]
 

@@ -71,6 +71,26 @@ def test_the_loss_as_launched_moves_128_bits_at_a_time(rows: list[dict[str, Any]
     assert min(stores.values()) >= 10
 
 
+@pytest.mark.parametrize(
+    ("kernel", "launched", "loads", "stores"),
+    [
+        # Eight values of float32 per thread from and to each buffer; shadows move 64 bits at a time.
+        ("ema_of_lists", "4,096 parameters", 4, 2),
+        ("ema_of_arena", "arena", 4, 2),
+        ("squares_and_constants", "arena", 2, 0),
+        ("adamw_and_ema", "arena", 10, 8),
+        # 16 bytes, which become bfloat16.
+        ("normalize_planes", "crops of 224 pixels", 1, 2),
+    ],
+)
+def test_kernels_over_parameters_and_crops_move_128_bits_at_a_time_as_launched(
+    rows: list[dict[str, Any]], kernel: str, launched: str, loads: int, stores: int
+) -> None:
+    found = [r for r in rows if r["kernel"] == kernel and r["configuration"] == f"launch: {launched}"]
+    assert {r["target"] for r in found} == set(TARGETS)
+    assert not failures(found, lambda r: r["loads"].get("128", 0) < loads or r["stores"].get("128", 0) < stores)
+
+
 def test_no_exponential_is_spent_on_padding(rows: list[dict[str, Any]]) -> None:
     """One per logit: (10 + 2) rows of 8 columns per thread."""
     counts = {
