@@ -15,12 +15,16 @@ order of programs, and nothing waits for the host: learning rate and the rest ar
 Bytes a parameter, with float32 gradients and both shadows: 4 for the norms, and 40 for gradient (4), parameter, both
 moments and teacher (8 each) and shadows (2 each); 40 in all with bfloat16 gradients. PyTorch's own operations move 144.
 
+Where the gradient of a matrix is that of its normalised rows v / |v|, both launches turn it into that of v, and the
+first one reads v beside it, 4 bytes for each value of that matrix.
+
 A parameter without gradient (frozen, or dropped for this step) keeps its value, moments and step count, as in torch; if
 a loss scaler has found infinities all parameters do. The teacher's average goes on.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -42,6 +46,7 @@ from fastdino.kernels.arena_tiles import (
     block_options,
     square_root,
     store_shadow,
+    through_rows,
 )
 from fastdino.kernels.configuration import Configuration
 from fastdino.kernels.ema import toward
@@ -97,11 +102,16 @@ def squares_and_constants(
     addresses_ptr,  # (tensors,)
     decays_ptr,  # (tensors,)
     scalars_ptr,  # StepScalars
+    student_ptr,  # (size,)
     steps_ptr,  # (tensors,), changed
     squares_ptr,  # (chunks,), written
     constants_ptr,  # (tensors, CONSTANTS), written
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED_WIDTH: tl.constexpr,
     SPAN: tl.constexpr,
     GRADIENT: tl.constexpr,
+    OF_ROWS: tl.constexpr,
     ACC: tl.constexpr,
 ):
     """Each program owns a chunk; that of a parameter's first chunk prepares the parameter's constants."""
@@ -112,18 +122,53 @@ def squares_and_constants(
     address = tl.load(addresses_ptr + tensor)
     unscale = (1.0 / tl.load(scalars_ptr + GRAD_SCALE)).to(ACC)
     gradient_ptr = tl.multiple_of(address.to(tl.pointer_type(GRADIENT)), 16) + first * QUAD
-    lanes = tl.arange(0, SPAN)
-    sums = tl.zeros((SPAN,), ACC)
-    end = tl.where(address != 0, quads, 0) * QUAD
-    for start in range(0, end, SPAN):
-        gradient = tl.load(gradient_ptr + start + lanes, mask=start + lanes < end, other=0).to(ACC) * unscale
-        sums += gradient * gradient
-    tl.store(squares_ptr + chunk, tl.sum(sums, axis=0))
+    quads = tl.where(address != 0, quads, 0)
+    if OF_ROWS:
+        if tl.load(tensors_ptr + 4 * tensor + 3) != 0:
+            student_ptr += tl.load(tensors_ptr + 4 * tensor).to(tl.int64) * (ROWS * WIDTH) + first * QUAD
+            total = _squares_of_rows(gradient_ptr, student_ptr, quads, unscale, ROWS, WIDTH, PADDED_WIDTH, ACC)
+        else:
+            total = _squares(gradient_ptr, quads, unscale, SPAN, ACC)
+    else:
+        total = _squares(gradient_ptr, quads, unscale, SPAN, ACC)
+    tl.store(squares_ptr + chunk, total)
     if chunk == tl.load(tensors_ptr + 4 * tensor + 1):
         moves = (address != 0) & (tl.load(scalars_ptr + FOUND_INF) == 0)
         step = tl.load(steps_ptr + tensor) + moves.to(tl.float32)
         tl.store(steps_ptr + tensor, step)
         _prepare(constants_ptr + ROW * tensor, scalars_ptr, moves, tl.load(decays_ptr + tensor), step, unscale, ACC)
+
+
+@triton.jit
+def _squares(gradient_ptr, quads, unscale, SPAN: tl.constexpr, ACC: tl.constexpr):
+    lanes = tl.arange(0, SPAN)
+    sums = tl.zeros((SPAN,), ACC)
+    for start in range(0, quads * QUAD, SPAN):
+        inside = lanes < quads * QUAD - start
+        gradient = tl.load(gradient_ptr + start + lanes, mask=inside, other=0).to(ACC) * unscale
+        sums += gradient * gradient
+    return tl.sum(sums, axis=0)
+
+
+@triton.jit
+def _squares_of_rows(
+    gradient_ptr,
+    student_ptr,
+    quads,
+    unscale,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED_WIDTH: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """The same where the gradient is that of normalised rows."""
+    sums = tl.zeros((ROWS, PADDED_WIDTH), ACC)
+    for start in range(0, quads * QUAD, ROWS * WIDTH):
+        lanes, inside = block_lanes(quads - start // QUAD, ROWS, WIDTH, PADDED_WIDTH)
+        gradient = tl.load(gradient_ptr + start + lanes, mask=inside, other=0).to(ACC) * unscale
+        gradient = through_rows(gradient, tl.load(student_ptr + start + lanes, mask=inside, other=0), 1)
+        sums += gradient * gradient
+    return tl.sum(tl.sum(sums, axis=1), axis=0)
 
 
 @triton.jit
@@ -168,6 +213,7 @@ def adamw_and_ema(
     CHUNKS: tl.constexpr,
     SHADOWS: tl.constexpr,
     GRADIENT: tl.constexpr,
+    OF_ROWS: tl.constexpr,
     ACC: tl.constexpr,
 ):
     """Each program owns a block of the arena."""
@@ -190,6 +236,8 @@ def adamw_and_ema(
         gradient_ptr = tl.multiple_of(address.to(tl.pointer_type(GRADIENT)), 16)
         gradient_ptr += (block - first_block) * (ROWS * WIDTH)
         gradient = tl.load(gradient_ptr + lanes, mask=inside, other=0).to(ACC) * tl.load(row_ptr + UNSCALE)
+        if OF_ROWS:
+            gradient = through_rows(gradient, student, tl.load(tensors_ptr + 4 * tensor + 3))
         clip = tl.load(row_ptr + LARGEST)
         coefficient = clip / (norm + 1e-6)
         gradient *= tl.where((clip > 0) & (coefficient < 1), coefficient, 1.0)
@@ -232,9 +280,6 @@ def adamw_ema_(arena: Arena, scalars: Tensor) -> Tensor:
         `arena.norms`: the gradients' L2 norms, unscaled and before clipping, one a parameter, 0 without gradient;
         float32, on the device, overwritten by the next step.
 
-    Weight normalisation: the gradient of a matrix with normalised rows has to be that of the matrix itself, as autograd
-    delivers it where v / |v| is in its graph.
-
     Raises:
         ValueError: no optimiser is attached, or `scalars` is of another kind.
     """
@@ -250,7 +295,12 @@ def adamw_ema_(arena: Arena, scalars: Tensor) -> Tensor:
     layout = arena.layout
     squares = arena.student.new_empty(len(layout.chunks))
     constants = arena.student.new_empty(len(layout.tensors), CONSTANTS)
-    types = {"GRADIENT": GRADIENTS[arena.gradient_dtype], "ACC": accumulator(arena)}
+    constexprs = {
+        **block_constants(layout.shape),
+        "GRADIENT": GRADIENTS[arena.gradient_dtype],
+        "OF_ROWS": arena.gradients_of_rows,
+        "ACC": accumulator(arena),
+    }
     shadows = arena.student_shadow, arena.teacher_shadow
     with launch.device_of(arena.student):
         squares_and_constants[len(layout.chunks),](
@@ -259,12 +309,13 @@ def adamw_ema_(arena: Arena, scalars: Tensor) -> Tensor:
             arena.gradient_addresses,
             arena.decays,
             scalars,
+            arena.student,
             arena.steps,
             squares,
             constants,
             SPAN=SPAN,
-            **types,
-            **SQUARES_OPTIONS,
+            **constexprs,
+            **squares_options(layout.shape, arena.gradients_of_rows, launch.warp_size()),
         )
         adamw_and_ema[len(layout.blocks),](
             layout.blocks,
@@ -278,50 +329,66 @@ def adamw_ema_(arena: Arena, scalars: Tensor) -> Tensor:
             arena.teacher,
             *(arena.student if shadow is None else shadow for shadow in shadows),
             arena.norms,
-            **block_constants(layout.shape),
             CHUNKS=MOST_CHUNKS,
             SHADOWS=arena.student_shadow is not None,
-            **types,
+            **constexprs,
             **block_options(layout.shape.tile, launch.warp_size()),
         )
     return arena.norms
 
 
 GRADIENTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float64: tl.float64}
-SQUARES_OPTIONS: dict[str, Any] = {"num_warps": SQUARES_WARPS, "enable_fp_fusion": True}
+
+
+def squares_options(shape: Blocks, of_rows: bool, warp_size: int) -> dict[str, Any]:
+    """Four warps, or as many as blocks of rows need."""
+    options = block_options(shape.tile, warp_size)
+    return options | {"num_warps": max(SQUARES_WARPS, options["num_warps"] if of_rows else 0)}
 
 
 def configurations(warp_size: int) -> Iterator[Configuration]:
     """What the launcher can choose but for float64, which is for checks."""
-    for gradient in (tl.float32, tl.bfloat16):
-        yield _of_squares(gradient, warp_size)
-        for width in WIDTHS:
-            for shadows in (False, True):
-                yield _of_step(blocks_of_rows(width), shadows, gradient, warp_size)
+    for gradient, of_rows, width in itertools.product((tl.float32, tl.bfloat16), (False, True), WIDTHS):
+        shape = blocks_of_rows(width)
+        if of_rows or width == WIDTHS[0]:
+            yield _of_squares(shape, gradient, of_rows, warp_size)
+        for shadows in (False, True):
+            yield _of_step(shape, shadows, gradient, of_rows, warp_size)
 
 
-def _of_squares(gradient: tl.dtype, warp_size: int) -> Configuration:
+def _of_squares(shape: Blocks, gradient: tl.dtype, of_rows: bool, warp_size: int) -> Configuration:
+    options = squares_options(shape, of_rows, warp_size)
+    # A thread takes a QUAD at a time, which bfloat16 has in 64 bits.
+    loads = SPAN // (options["num_warps"] * warp_size * 4) * (gradient == tl.float32)
     return Configuration(
-        f"{gradient} gradients",
+        f"{gradient} gradients{f' of rows of {shape.width}' * of_rows}",
         squares_and_constants,
         {
             **dict.fromkeys(("chunks_ptr", "tensors_ptr", "decays_ptr"), "*i32:16"),
             "addresses_ptr": "*i64:16",
             "scalars_ptr": "*fp64:16",
-            **dict.fromkeys(("steps_ptr", "squares_ptr", "constants_ptr"), "*fp32:16"),
-            **dict.fromkeys(("SPAN", "GRADIENT", "ACC"), "constexpr"),
+            **dict.fromkeys(("student_ptr", "steps_ptr", "squares_ptr", "constants_ptr"), "*fp32:16"),
+            **dict.fromkeys((*block_constants(shape), "SPAN", "GRADIENT", "OF_ROWS", "ACC"), "constexpr"),
         },
-        {"SPAN": SPAN, "GRADIENT": gradient, "ACC": tl.float32},
-        SQUARES_OPTIONS,
-        # A thread takes a QUAD at a time, which bfloat16 has in 64 bits.
-        wide_loads=SPAN // (SQUARES_WARPS * warp_size * 4) * (gradient == tl.float32),
+        {**block_constants(shape), "SPAN": SPAN, "GRADIENT": gradient, "OF_ROWS": of_rows, "ACC": tl.float32},
+        options,
+        wide_loads=loads,
+        extreme=shape.width in EXTREME_WIDTHS,
     )
 
 
-def _of_step(shape: Blocks, shadows: bool, gradient: tl.dtype, warp_size: int) -> Configuration:
+def _of_step(shape: Blocks, shadows: bool, gradient: tl.dtype, of_rows: bool, warp_size: int) -> Configuration:
     shadow = "*bf16:16" if shadows else "*fp32:16"
+    constexprs = {
+        **block_constants(shape),
+        "CHUNKS": MOST_CHUNKS,
+        "SHADOWS": shadows,
+        "GRADIENT": gradient,
+        "OF_ROWS": of_rows,
+        "ACC": tl.float32,
+    }
     return Configuration(
-        f"{gradient} gradients, rows of {shape.width}{', shadows' * shadows}",
+        f"{gradient} gradients{' of normalised' * of_rows}, rows of {shape.width}{', shadows' * shadows}",
         adamw_and_ema,
         {
             **dict.fromkeys(("blocks_ptr", "tensors_ptr"), "*i32:16"),
@@ -329,18 +396,12 @@ def _of_step(shape: Blocks, shadows: bool, gradient: tl.dtype, warp_size: int) -
             **dict.fromkeys(("squares_ptr", "constants_ptr", "norms_ptr"), "*fp32:16"),
             **dict.fromkeys(("student_ptr", "exp_avg_ptr", "exp_avg_sq_ptr", "teacher_ptr"), "*fp32:16"),
             **dict.fromkeys(("student_shadow_ptr", "teacher_shadow_ptr"), shadow),
-            **dict.fromkeys(("ROWS", "WIDTH", "PADDED_WIDTH", "CHUNKS", "SHADOWS", "GRADIENT", "ACC"), "constexpr"),
+            **dict.fromkeys(constexprs, "constexpr"),
         },
-        {
-            **block_constants(shape),
-            "CHUNKS": MOST_CHUNKS,
-            "SHADOWS": shadows,
-            "GRADIENT": gradient,
-            "ACC": tl.float32,
-        },
+        constexprs,
         block_options(shape.tile, warp_size),
         # Student, teacher and two moments, two accesses each.
         wide_loads=8 * shape.aligned,
         wide_stores=8 * shape.aligned,
-        extreme=shadows and shape.width in EXTREME_WIDTHS,
+        extreme=shadows and shape.width in EXTREME_WIDTHS and (of_rows or gradient == tl.float32),
     )

@@ -73,6 +73,7 @@ class Arena:
         self.decays = torch.zeros(len(parameters), dtype=torch.int32, device=self.device)
         self.gradient_addresses = torch.zeros(len(parameters), dtype=torch.int64, device=self.device)
         self.gradient_dtype = self.dtype
+        self.gradients_of_rows = False
         self._gradients: Tensor | None = None
         self._addresses = [0] * len(parameters)
         self._kept: list[Tensor | None] = [None] * len(parameters)
@@ -151,12 +152,15 @@ class Arena:
                 p.grad = view
 
     @torch.no_grad()
-    def gather_gradients(self, gradients: Sequence[Tensor | None] | None = None) -> None:
+    def gather_gradients(self, gradients: Sequence[Tensor | None] | None = None, of_shadows: bool = False) -> None:
         """Tell the kernels where this step's gradients are.
 
         Args:
             gradients: one per parameter, None where it has none and must not move; by default those of `parameters()`.
                 All float32 or all bfloat16 (float64 for float64 parameters), in the parameters' shapes.
+            of_shadows: they are those of the shadows: of v / |v| for the matrix with normalised rows, from which the
+                kernels find those of v. Otherwise they are those of v itself, as autograd delivers them where the
+                normalisation is in its graph.
 
         They are read where they are if kernels can do so, and copied otherwise. Addresses go to the device only when
         they have changed, without waiting. They are used until the next call and are kept alive until then.
@@ -172,6 +176,7 @@ class Arena:
         present = [g for g in gradients if g is not None]
         if present:
             self.gradient_dtype = present[0].dtype
+        self.gradients_of_rows = of_shadows and self.normalised is not None
         self._kept = [None if g is None else _readable(g, self._in_arena(g)) for g in gradients]
         addresses = [0 if g is None or not g.numel() else g.data_ptr() for g in self._kept]
         if addresses != self._addresses:

@@ -24,7 +24,7 @@ BLOCK = 1024
 LARGEST_TILE = 4096
 WIDTH = 256
 
-# A sum over a parameter is a sum of at most MOST_CHUNKS sums over chunks, which are no shorter than CHUNK.
+# A sum over a parameter is a sum of at most MOST_CHUNKS sums over chunks of whole blocks, no shorter than CHUNK.
 MOST_CHUNKS = 256
 CHUNK = 16384
 
@@ -97,7 +97,9 @@ def lay_out(counts: Sequence[int], normalised: int | None, shape: Blocks, device
     # The largest first: none of their long chunks should run alone at the end.
     for tensor in sorted(range(len(counts)), key=lambda i: -counts[i]):
         quads = math.ceil(counts[tensor] / QUAD)
-        length = max(CHUNK // QUAD, math.ceil(quads / MOST_CHUNKS))
+        its_blocks = math.ceil(counts[tensor] / shape.size)
+        of_chunk = max(math.ceil(CHUNK / shape.size), math.ceil(its_blocks / MOST_CHUNKS))
+        length = of_chunk * shape.size // QUAD
         of_tensor = [(tensor, start, min(length, quads - start)) for start in range(0, quads, length)]
         spans[tensor] = (len(chunks), len(of_tensor))
         chunks += of_tensor

@@ -41,6 +41,16 @@ def block_lanes(quads, ROWS: tl.constexpr, WIDTH: tl.constexpr, PADDED_WIDTH: tl
 
 
 @triton.jit
+def through_rows(gradient, v, normalised):
+    """The gradient of v from that of w = v / |v| if rows are normalised: (gradient - (gradient . w) w) / |v|."""
+    if normalised != 0:
+        reciprocal = (1.0 / tl.maximum(square_root(tl.sum(v * v, axis=1)), 1e-12))[:, None]
+        w = v * reciprocal
+        gradient = (gradient - tl.sum(gradient * w, axis=1)[:, None] * w) * reciprocal
+    return gradient
+
+
+@triton.jit
 def store_shadow(shadow_ptrs, x, inside, normalised):
     """x in the shadow's type, or its rows divided by their lengths; where `inside` is false x has to be 0."""
     if normalised != 0:

@@ -289,7 +289,7 @@ def test_norms_are_those_before_clipping_in_the_order_of_parameters(scale: float
     torch.testing.assert_close(norms[[0, 1, 2, 3, 4, 6]].double(), expected, rtol=20 * 2.0**-24, atol=0)
 
 
-@pytest.mark.parametrize("length", [512, 2560])
+@pytest.mark.parametrize("length", [1024, 3072])
 def test_a_norm_is_the_same_from_any_number_of_chunks(length: int) -> None:
     """Networks in tests are too small for a second one."""
     step = Step(1)
@@ -303,6 +303,45 @@ def test_a_norm_is_the_same_from_any_number_of_chunks(length: int) -> None:
         wanted = expect(before, after, step, index)
         error = (p.detach().double() - wanted.values["student"]).abs()
         assert (error <= wanted.errors["student"] * (1 + 2.0**-20)).all()
+
+
+def through_autograd(v: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of v in float64 from that of v / |v|."""
+    leaf = v.detach().double().requires_grad_()
+    nn.functional.normalize(leaf, dim=1).backward(gradient.double())
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+@pytest.mark.parametrize("width", [256, 192, 6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_gradients_of_normalised_rows_become_those_of_the_matrix(width: int, dtype: torch.dtype) -> None:
+    wide = dtype == torch.float64
+    with mock.patch("fastdino.kernels.arena_layout.CHUNK", 1024):
+        ours = InArena(width, torch.float64 if wide else torch.float32)
+    v = ours.student.last_layer.weight_v
+    scale = 8.0
+    gradients = [None if g is None else (g * scale).to(dtype) for g in Step(1).gradients(ours.student)]
+    norm, w = v.detach().double().norm(dim=1, keepdim=True), nn.functional.normalize(v.detach().double(), dim=1)
+    given = gradients[6].double() / scale
+    true = through_autograd(v, given)
+    with Probe() as probe:
+        ours.arena.gather_gradients(gradients, of_shadows=True)
+        for i, gradient in enumerate(ours.arena.gradients()):
+            probe.watch(f"gradient {i}", gradient)
+        norms = adamw_ema_(ours.arena, Step(1, clip=0.0, scale=scale).scalars())
+    unit = 2.0**-53 if wide else 2.0**-24
+    # A row's length and product are sums over 36 roundings at most, and there are some 14 roundings beside.
+    error = 50 * unit * (given.abs() + (given * w).abs().sum(dim=1, keepdim=True) * w.abs()) / norm
+    exp_avg = ours.optimizer.state[v]["exp_avg"].double()
+    # exp_avg is a tenth of the gradient after the first step.
+    assert ((10 * exp_avg - true).abs() <= 1.01 * error + 4 * unit * true.abs()).all()
+    assert abs(norms[6] - true.norm()) <= error.norm() + 20 * 2.0**-24 * true.norm()
+    for i in (0, 1, 2, 3, 4):
+        p = list(ours.student.parameters())[i]
+        torch.testing.assert_close(
+            10 * ours.optimizer.state[p]["exp_avg"].double(), gradients[i].double() / scale, rtol=4 * unit, atol=0
+        )
 
 
 def test_a_gradient_that_is_no_number_stays_with_its_parameter() -> None:
@@ -358,6 +397,18 @@ def test_two_launches_of_44_bytes_a_parameter(dtype: torch.dtype, shadows: bool,
     # 256 chunks of 4 bytes out of the cache.
     others = probe.loaded() + probe.stored() - each * count
     assert others <= 100 * len(arena.layout.blocks) + 100 * len(arena.layout.chunks) + 100 * len(arena.layout.tensors)
+
+
+def test_gradients_of_normalised_rows_cost_4_bytes_for_each_of_their_values() -> None:
+    student, teacher = whole_networks()
+    arena = Arena(student, teacher, True, "1.weight")
+    arena.attach(AdamW(student.parameters()))
+    arena.gather_gradients([torch.ones_like(p) for p in student.parameters()], of_shadows=True)
+    with Probe() as probe:
+        for i, gradient in enumerate(arena.gradients()):
+            probe.watch(f"gradient {i}", gradient)
+        adamw_ema_(arena, Step(0).scalars())
+    assert probe.loaded("squares_and_constants", "student_ptr") == 4 * student[1].weight.numel()
 
 
 def test_what_does_not_fit_is_said_in_a_sentence() -> None:
