@@ -135,7 +135,7 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize(("width", "count"), [(256, 24), (6, 7)])
+@pytest.mark.parametrize(("width", "count"), [(256, 20), (6, 5)])
 def test_float64_follows_torch_over_many_steps(width: int, count: int) -> None:
     ours, torchs = run(InArena(width, torch.float64), schedule(count)), run(Pair(width), schedule(count))
     # A step's relative error is that of 1 - beta2^step, in which 1 / (1 - beta2) = 1,000 units are lost, and some 50
@@ -194,7 +194,7 @@ def expect(before: Pair, after: Pair, step: Step, index: int) -> Expected:
 
 
 @pytest.mark.parametrize(
-    ("width", "dtype", "count"), [(256, torch.float32, 24), (6, torch.float32, 7), (256, torch.bfloat16, 7)]
+    ("width", "dtype", "count"), [(256, torch.float32, 24), (6, torch.float32, 6), (256, torch.bfloat16, 6)]
 )
 def test_every_step_is_torchs_but_for_rounding(width: int, dtype: torch.dtype, count: int) -> None:
     """Each step in float64 from where the kernels stood before it."""
@@ -218,7 +218,7 @@ def test_every_step_is_torchs_but_for_rounding(width: int, dtype: torch.dtype, c
 
 
 def test_after_many_steps_float32_is_as_near_as_torchs_own() -> None:
-    true, torchs, ours = (run(pair, schedule()) for pair in (Pair(), Pair(dtype=torch.float32), InArena()))
+    true, torchs, ours = (run(pair, schedule(12)) for pair in (Pair(), Pair(dtype=torch.float32), InArena()))
     for module in ("student", "teacher"):
         for exact, theirs, mine in zip(
             *(getattr(pair, module).parameters() for pair in (true, torchs, ours)), strict=True
