@@ -2,11 +2,14 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "bindings/python_picture.hpp"
 #include "pool/file_source.hpp"
@@ -145,6 +148,7 @@ class PoolHandle {
 
   py::tuple wait() {
     constexpr int patience = 100;  // milliseconds until Ctrl-C is looked for
+    const Visit visit(visitors_);
     while (true) {
       std::unique_ptr<fastdino::Batch> batch;
       {
@@ -158,15 +162,24 @@ class PoolHandle {
   }
 
   void cancel() {
+    const Visit visit(visitors_);
     Pool& cancelled = pool();
     const py::gil_scoped_release without_gil;
     cancelled.cancel();
   }
 
   void close() {
-    std::unique_ptr<Pool> closed = std::move(pool_);
-    const py::gil_scoped_release without_gil;
-    closed.reset();
+    const std::unique_ptr<Pool> closed = std::move(pool_);
+    if (!closed) return;
+    {
+      const py::gil_scoped_release without_gil;
+      closed->end();
+    }
+    // Who is inside wait() has yet to find out. Not so in a forked process, where the thread does not exist.
+    while (visitors_ > 0 && getpid() == owner_) {
+      const py::gil_scoped_release without_gil;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
   }
 
   py::dict spent() {
@@ -179,6 +192,18 @@ class PoolHandle {
   }
 
  private:
+  // A call that uses the pool without the GIL. The count itself changes with the GIL held.
+  class Visit {
+   public:
+    explicit Visit(int& visitors) : visitors_(visitors) { ++visitors_; }
+    ~Visit() { --visitors_; }
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+
+   private:
+    int& visitors_;
+  };
+
   static fastdino::Output output_named(const std::string& name) {
     if (name == "uint8") return fastdino::Output::kBytes;
     if (name == "float32") return fastdino::Output::kFloat;
@@ -193,6 +218,8 @@ class PoolHandle {
 
   std::shared_ptr<PythonSource> source_;
   std::unique_ptr<Pool> pool_;
+  int visitors_ = 0;
+  const pid_t owner_ = getpid();
 };
 
 }  // namespace

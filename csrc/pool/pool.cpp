@@ -83,11 +83,12 @@ Pool::Pool(PoolSettings settings, std::shared_ptr<PictureSource> source) {
 }
 
 Pool::~Pool() {
-  if (getpid() == state_->owner) {
-    state_->end();
-  } else {
-    static_cast<void>(state_.release());
-  }
+  end();
+  if (getpid() != state_->owner) static_cast<void>(state_.release());
+}
+
+void Pool::end() {
+  if (getpid() == state_->owner) state_->end();
 }
 
 void Pool::State::end() {
@@ -97,7 +98,9 @@ void Pool::State::end() {
     queue.clear();
   }
   work_to_do.notify_all();
-  for (std::thread& thread : threads) thread.join();
+  for (std::thread& thread : threads) {
+    if (thread.joinable()) thread.join();
+  }
 }
 
 void Pool::submit(Batch batch) {

@@ -73,6 +73,8 @@ class Pool {
   void submit(Batch batch);
   // The oldest batch if it is done, or gets done before `milliseconds` are over; nullptr otherwise.
   std::unique_ptr<Batch> wait(int milliseconds);
+  // Ends the threads, and whatever they were preparing with them.
+  void end();
   // Forgets all batches; nothing is written into their memory any more when it returns.
   void cancel();
 
