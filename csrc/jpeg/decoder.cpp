@@ -46,6 +46,8 @@ struct JpegDecoder::State {
   }
 
   bool start(const std::uint8_t* data, std::size_t size) {
+    // What Pillow knows a JPEG by; for libjpeg, anything may stand before the second marker.
+    if (size > 2 && data[2] != 0xFF) return refuse("not a JPEG");
     if (setjmp(errors.escape) != 0) return false;
     // An abort would keep the tables of the picture before, and a damaged one that lacks its own would use
     // them.
@@ -86,6 +88,8 @@ struct JpegDecoder::State {
       const JDIMENSION done = info.output_scanline - first;
       jpeg_read_scanlines(&info, lines + done, wanted - done);
     }
+    // As Pillow does: what follows the last row may show that a part of another file stands here.
+    if (info.output_scanline == info.output_height) jpeg_finish_decompress(&info);
     return static_cast<int>(wanted);
   }
 

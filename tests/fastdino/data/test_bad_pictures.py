@@ -77,6 +77,10 @@ def _skipped() -> dict[str, tuple[bytes, str]]:
         "huge.jpg": (_sized(whole, 65_500), "exceeds limit of 178956970 pixels"),
         "unfinished.jpg": (whole[:-1], "truncated"),
         "cut_progressive.jpg": (progressive[: len(progressive) // 2], "truncated"),
+        # What a repaired disk leaves: the beginning of one file, the end of another.
+        "two_files.jpg": (whole[: len(whole) // 2] + progressive[-len(whole) // 2 :], "broken data stream"),
+        "leading.jpg": (bytes(10) + whole, "not a picture"),
+        "no_marker.jpg": (whole[:2] + bytes(10) + whole[2:], "not a picture"),
         "cut.png": (png[: len(png) // 2], "truncated"),
     }
 
