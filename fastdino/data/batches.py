@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -19,6 +22,27 @@ DTYPES: dict[Output, torch.dtype] = {
 
 Batch = tuple[list[torch.Tensor], torch.Tensor]
 """Crops in the order g1, g2, l1 ... ln, each (batch, 3, size, size), and labels, int64 (batch,), -1 for none."""
+
+
+_open_lock = threading.Lock()
+_exiting = threading.Event()
+
+
+@contextmanager
+def opening() -> Iterator[None]:
+    """Around the start of threads, which nobody would end any more once the interpreter exits: RuntimeError then."""
+    with _open_lock:
+        if _exiting.is_set():
+            raise RuntimeError("the interpreter is exiting: there are no more batches")
+        yield
+
+
+def forbid_opening() -> None:
+    """What was opened before this returns can be closed; nothing opens afterwards."""
+    _exiting.set()
+    # In the child of a fork, the thread that holds the lock may not exist.
+    if _open_lock.acquire(timeout=1):
+        _open_lock.release()
 
 
 class BatchSettings(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from fastdino.cores import usable_cores
-from fastdino.data.batches import DTYPES, Batch, BatchSettings, Output, make_batches
+from fastdino.data.batches import DTYPES, Batch, BatchSettings, Output, forbid_opening, make_batches
 from fastdino.data.plan import CropRecipe
 from fastdino.data.sources import Source, open_source
 from fastdino.errors import UserError
@@ -158,5 +158,6 @@ class MultiCropLoader:
 # it runs before them.
 @atexit.register
 def _close_loaders() -> None:
+    forbid_opening()
     for loader in list(_loaders):
         loader.close()

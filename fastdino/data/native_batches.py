@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from fastdino.data import engine
-from fastdino.data.batches import DTYPES, Batch, BatchSettings, counted, nothing_readable, unexpected
+from fastdino.data.batches import DTYPES, Batch, BatchSettings, counted, nothing_readable, opening, unexpected
 from fastdino.data.memory import BatchMemory
 from fastdino.data.reading import UnreadableImage, read_image, reason_of
 from fastdino.data.sources import Source, file_table
@@ -24,6 +24,16 @@ class _Ahead(NamedTuple):
     epoch: int
     batch: int
     crops: list[torch.Tensor]
+
+
+class _Run:
+    """A pool, and the batches that it has been given and nobody has taken yet."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+        self.ahead: deque[_Ahead] = deque()
+        # Whether `ahead` is what the pool has: Ctrl-C can come between the two.
+        self.settled = False
 
 
 class NativeBatches:
@@ -40,23 +50,23 @@ class NativeBatches:
         self._sequential = bool(getattr(settings.source, "sequential", False))
         # One that is done while the next is on its way, and enough samples in flight for every thread.
         self._depth = 2 + math.ceil(2 * settings.threads / settings.batch_size)
-        self._ahead: deque[_Ahead] = deque()
-        # Whether `_ahead` is what the pool has: Ctrl-C can come between the two.
-        self._settled = False
-        self._pool: Any = None
+        self._run: _Run | None = None
         self._spent: dict[str, float] = {}
 
     def take(self, epoch: int, batch: int) -> tuple[Batch, dict[str, str]]:
-        if self._pool is None:
-            self._pool = self._new_pool()
-        settled, self._settled = self._settled, False
-        if not settled or not self._ahead or (self._ahead[0].epoch, self._ahead[0].batch) != (epoch, batch):
-            self._restart(epoch, batch)
-        self._fill()
-        used, passed_over, unreadable, error = self._pool.wait()
-        crops = self._ahead.popleft().crops
-        self._fill()
-        self._settled = True
+        if self._run is None:
+            with opening():
+                self._run = _Run(self._new_pool())
+        # Its own for as long as this takes: close() may come from another thread.
+        run = self._run
+        settled, run.settled = run.settled, False
+        if not settled or not run.ahead or (run.ahead[0].epoch, run.ahead[0].batch) != (epoch, batch):
+            self._restart(run, epoch, batch)
+        self._fill(run)
+        used, passed_over, unreadable, error = run.pool.wait()
+        crops = run.ahead.popleft().crops
+        self._fill(run)
+        run.settled = True
         source = self._settings.source
         if error is not None:
             self._raise(*error)
@@ -67,41 +77,40 @@ class NativeBatches:
         return (crops, labels), skipped
 
     def stats(self) -> dict[str, float]:
-        now = self._pool.spent() if self._pool is not None else {}
+        now = self._run.pool.spent() if self._run is not None else {}
         return {stage: now.get(stage, 0.0) + self._spent.get(stage, 0.0) for stage in {**now, **self._spent}}
 
     def close(self) -> None:
-        if self._pool is not None:
+        if self._run is not None:
             self._spent = self.stats()
-            self._pool.close()
-            self._pool = None
-        self._ahead.clear()
+            run, self._run = self._run, None
+            run.pool.close()
 
-    def _restart(self, epoch: int, batch: int) -> None:
-        self._pool.cancel()
-        self._ahead.clear()
+    def _restart(self, run: _Run, epoch: int, batch: int) -> None:
+        run.pool.cancel()
+        run.ahead.clear()
         if self._sequential:
             self._settings.source.start_epoch(epoch)  # type: ignore[attr-defined]
-        self._submit(epoch, batch)
+        self._submit(run, epoch, batch)
 
-    def _fill(self) -> None:
-        while 0 < len(self._ahead) < self._depth:
-            last = self._ahead[-1]
+    def _fill(self, run: _Run) -> None:
+        while 0 < len(run.ahead) < self._depth:
+            last = run.ahead[-1]
             if last.batch + 1 < self._settings.batches():
-                self._submit(last.epoch, last.batch + 1)
+                self._submit(run, last.epoch, last.batch + 1)
             elif not self._sequential:
-                self._submit(last.epoch + 1, 0)
+                self._submit(run, last.epoch + 1, 0)
             else:
                 # A stream's next epoch begins when the loader gets there.
                 return
 
-    def _submit(self, epoch: int, batch: int) -> None:
+    def _submit(self, run: _Run, epoch: int, batch: int) -> None:
         crops = self._memory.crops()
         addresses = [crop.data_ptr() for crop in crops]
         first = self._settings.first_position(batch)
         # First here, so that the memory is held for as long as threads may write to it.
-        self._ahead.append(_Ahead(epoch, batch, crops))
-        self._pool.submit(engine.word(epoch), first, self._settings.batch_size, addresses)
+        run.ahead.append(_Ahead(epoch, batch, crops))
+        run.pool.submit(engine.word(epoch), first, self._settings.batch_size, addresses)
 
     def _new_pool(self) -> Any:
         settings = self._settings

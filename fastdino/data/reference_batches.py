@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from fastdino.data.batches import DTYPES, Batch, BatchSettings, counted, nothing_readable
+from fastdino.data.batches import DTYPES, Batch, BatchSettings, counted, nothing_readable, opening
 from fastdino.data.normalize import normalize
 from fastdino.data.order import EpochOrder
 from fastdino.data.reference_worker import Chunk, ChunkMaker, Task, as_it_is, start_worker
@@ -75,13 +75,14 @@ class ReferenceBatches:
         if self._chunks is not None:
             self._running = iter(self._chunks)
             return
-        self._chunks = self._new_workers()
-        # A worker inherits the mask: Ctrl-C cannot end it before it has learnt to ignore it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._running = iter(self._chunks)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with opening():
+            self._chunks = self._new_workers()
+            # A worker inherits the mask: Ctrl-C cannot end it before it has learnt to ignore it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._running = iter(self._chunks)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _new_workers(self) -> DataLoader[Chunk]:
         settings = self._settings

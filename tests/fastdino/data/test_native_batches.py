@@ -284,7 +284,9 @@ def test_a_slow_consumer_holds_the_readers_back(make: MakeLoader) -> None:
 
 
 LEAVE = """
-import contextlib, os, sys, threading
+import atexit, contextlib, os, sys, threading, time
+# Runs after the loaders are closed: whoever opens one again has time to.
+atexit.register(time.sleep, 0.3)
 from fastdino.data import IterableSource, MultiCropLoader
 
 class Slow(IterableSource):
@@ -294,7 +296,7 @@ class Slow(IterableSource):
 
 folder, how = sys.argv[1:]
 pictures = [open(os.path.join(folder, name), "rb").read() for name in sorted(os.listdir(folder))]
-loader = MultiCropLoader(Slow(1000 * pictures), 8, num_threads=3, global_size=16, local_size=8, local_crops_number=1,
+loader = MultiCropLoader(Slow(pictures), 8, num_threads=3, global_size=16, local_size=8, local_crops_number=1,
                          implementation="native")
 batches = iter(loader)
 next(batches)
@@ -306,9 +308,9 @@ if how == "fork":
     next(batches)
 elif how == "thread":
     def consume():
-        with contextlib.suppress(RuntimeError):  # closed, or this iteration is over
-            for _ in loader:
-                pass
+        while True:  # closed and opened again, until the interpreter goes
+            with contextlib.suppress(RuntimeError):
+                list(loader)
     threading.Thread(target=consume, daemon=True).start()
 print("leaving", flush=True)
 """
