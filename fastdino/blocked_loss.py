@@ -29,7 +29,7 @@ def dino_loss(
     for some images, not for the batch.
 
     Args:
-        student_logits: (ncrops * B, K), crop-major, the two global crops first. Only they get a gradient, and once.
+        student_logits: (ncrops * B, K), crop-major, the two global crops first. Only they get a gradient.
         teacher_logits: (2 * B, K).
         center: (1, K) or (K,), subtracted from the teacher's logits.
 
@@ -75,7 +75,8 @@ class _DinoLoss(torch.autograd.Function):
                     probabilities = exponentials.mul_(answers / totals)
                     difference = probabilities.sub_(target).mul_(1 / (pairs * student_temp))
                     gradient.unflatten(0, (ncrops, -1))[number, images] = difference
-        ctx.gradient, ctx.dtype = gradient, student.dtype
+        ctx.save_for_backward(gradient)
+        ctx.dtype = student.dtype
         entropy = (entropy / len(teacher)).to(_wide_type(student))
         ctx.mark_non_differentiable(entropy)
         return (loss / pairs).to(_wide_type(student)), entropy
@@ -83,12 +84,10 @@ class _DinoLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:
-            raise RuntimeError("the gradient of this loss can be taken once; call the loss again")
-        # Only where it costs no waiting for the device is it worth a look.
+        (gradient,) = ctx.saved_tensors
+        # A pass over memory less. Only where it costs no waiting for a device is it worth a look.
         if grad_loss.device.type != "cpu" or grad_loss != 1:
-            gradient.mul_(grad_loss)
+            gradient = gradient * grad_loss
         return gradient.to(ctx.dtype), None, None, None, None, None
 
 

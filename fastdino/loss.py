@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, distributed, nn
 
 from fastdino import blocked_loss
-from fastdino.reference.loss import dino_loss
+from fastdino.reference import loss as reference
 from fastdino.schedules import teacher_temperatures
 
-IMPLEMENTATIONS = ("auto", "blocked", "reference")
+IMPLEMENTATIONS = ("auto", "reference")
 
 
 class DINOLoss(nn.Module):
@@ -19,8 +19,8 @@ class DINOLoss(nn.Module):
         out_dim: prototypes K.
         ncrops: crops per image that the student sees, the two global ones included.
         warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs, nepochs: the teacher's temperature by epoch.
-        implementation: `auto` and `reference` are the plain PyTorch form; `blocked` takes a few images at a time, in
-            less than half the time and a fifth of the memory where batches and K are large (benchmarks/loss.py).
+        implementation: `reference` is the plain PyTorch form; `auto` takes a few images at a time on CPUs, in less time
+            and memory (benchmarks/loss.py), and is the plain form elsewhere.
 
     Raises ValueError for an unknown implementation or a warm-up longer than the training.
     """
@@ -62,36 +62,24 @@ class DINOLoss(nn.Module):
         Returns:
             Scalar, float32 for half-precision logits.
         """
-        loss = self.cross_entropy(student_output, teacher_output, epoch)
+        loss, _ = self.cross_entropy(student_output, teacher_output, epoch)
         self.update_center(teacher_output)
         return loss
 
-    def cross_entropy(self, student_output: Tensor, teacher_output: Tensor, epoch: int) -> Tensor:
-        """The loss alone; the center stays (for micro-batches that share one center)."""
-        teacher_temp = float(self.teacher_temp_schedule[epoch])
-        if self.implementation == "blocked":
-            return blocked_loss.dino_loss(
-                student_output, teacher_output, self.center, self.ncrops, self.student_temp, teacher_temp
-            )[0]
-        # Dividing by a temperature of 0.04 in half precision costs more digits than it has.
-        return dino_loss(
-            at_least_float32(student_output),
-            at_least_float32(teacher_output),
-            self.center,
-            self.ncrops,
-            self.student_temp,
-            teacher_temp,
-        )
+    def cross_entropy(self, student_output: Tensor, teacher_output: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """The loss, and the mean entropy of the teacher's targets in nats; the center stays.
 
-    @torch.no_grad()
-    def teacher_entropy(self, teacher_output: Tensor, epoch: int) -> Tensor:
-        """Mean entropy in nats of the teacher's targets: ln(out_dim) when they are uniform, 0 when one-hot.
-
-        The loss minus this is KL(teacher || student), because each teacher view enters equally many pairs.
+        So micro-batches can share one center. The entropy is ln(out_dim) where the targets are uniform, 0 where they
+        are one-hot; the loss minus it is KL(teacher || student), because each teacher view enters equally many pairs.
         """
-        logits = (at_least_float32(teacher_output) - self.center) / float(self.teacher_temp_schedule[epoch])
-        log_q = logits.log_softmax(dim=-1)
-        return -(log_q.exp() * log_q).sum(dim=-1).mean()
+        teacher_temp = float(self.teacher_temp_schedule[epoch])
+        settings = self.center, self.ncrops, self.student_temp, teacher_temp
+        if self.implementation == "auto" and student_output.device.type == "cpu":
+            return blocked_loss.dino_loss(student_output, teacher_output, *settings)
+        # Dividing by a temperature of 0.04 in half precision costs more digits than it has.
+        student_output, teacher_output = at_least_float32(student_output), at_least_float32(teacher_output)
+        loss = reference.dino_loss(student_output, teacher_output, *settings)
+        return loss, reference.teacher_entropy(teacher_output, self.center, teacher_temp)
 
     @torch.no_grad()
     def update_center(self, teacher_output: Tensor) -> None:

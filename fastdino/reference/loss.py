@@ -28,3 +28,12 @@ def dino_loss(
     q = ((teacher_logits.detach() - center) / teacher_temp).softmax(dim=-1).chunk(2)
     terms = [-(q[i] * log_p[v]).sum(dim=-1).mean() for i in range(len(q)) for v in range(len(log_p)) if v != i]
     return torch.stack(terms).mean()
+
+
+def teacher_entropy(teacher_logits: Tensor, center: Tensor, teacher_temp: float) -> Tensor:
+    """Mean entropy in nats of the teacher's targets: ln K when they are uniform, 0 when one-hot.
+
+    The loss minus this is KL(teacher || student), because each teacher view enters equally many pairs.
+    """
+    log_q = ((teacher_logits.detach() - center) / teacher_temp).log_softmax(dim=-1)
+    return -(log_q.exp() * log_q).sum(dim=-1).mean()

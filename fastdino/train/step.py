@@ -74,9 +74,8 @@ def train_step(
                 teacher_features = teacher.features(crops[:2])
                 teacher_logits = teacher.head(teacher_features)
             student_logits = student(crops)
-        loss = dino_loss.cross_entropy(student_logits, teacher_logits, values.epoch)
+        loss, entropy = dino_loss.cross_entropy(student_logits, teacher_logits, values.epoch)
         precision.scale(loss / len(batches)).backward()
-        entropy = dino_loss.teacher_entropy(teacher_logits, values.epoch)
         metrics.append(torch.stack((loss.detach(), entropy, feature_std(teacher_features))))
         teacher_means.append(teacher_logits.float().mean(dim=0, keepdim=True))
 
