@@ -148,7 +148,7 @@ def launch_normalize(size: int) -> None:
 
 LAUNCHES: dict[str, dict[str, Callable[[], None]]] = {
     "adamw_ema": {"arena": launch_adamw_ema},
-    "dino_loss_launch": {
+    "dino_loss_configurations": {
         "65,536 prototypes": lambda: launch_dino_loss(65536, 65536),
         "65,001 prototypes in rows of 65,008": lambda: launch_dino_loss(65008, 65001),
         "1 prototype, no local crops": lambda: launch_dino_loss(1, 1, ncrops=2),

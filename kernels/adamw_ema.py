@@ -1,5 +1,3 @@
-# mypy: disable-error-code=no-untyped-def
-# Triton gives the arguments of kernels their types.
 """What follows the backward pass, in two launches: norms, clipping, AdamW, the teacher's average, bfloat16 shadows.
 
     g = gradient / grad_scale * min(1, clip / (|gradient of this parameter / grad_scale| + 1e-6))
@@ -29,27 +27,19 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
 from fastdino.kernels import launch
+from fastdino.kernels.adamw_ema_tiles import CONSTANTS, adamw_and_ema, squares_and_constants
 from fastdino.kernels.arena import Arena
 from fastdino.kernels.arena_layout import MOST_CHUNKS, Blocks, blocks_of_rows
-from fastdino.kernels.arena_tiles import (
-    EXTREME_WIDTHS,
-    QUAD,
-    WIDTHS,
-    accumulator,
-    block_constants,
-    block_lanes,
-    block_options,
-    square_root,
-    store_shadow,
-    through_rows,
-)
+from fastdino.kernels.arena_tiles import EXTREME_WIDTHS, WIDTHS, accumulator, block_constants, block_options
 from fastdino.kernels.configuration import Configuration
-from fastdino.kernels.ema import toward
+
+SPAN = 2048
+SQUARES_WARPS = 4
+GRADIENTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float64: tl.float64}
 
 
 class StepScalars(NamedTuple):
@@ -78,194 +68,6 @@ class StepScalars(NamedTuple):
         """On the device, brought there without waiting; `scalars[i].copy_(tensor)` puts in what lives there already."""
         values = torch.tensor(self, dtype=torch.float64, pin_memory=device.type == "cuda")
         return values.to(device, non_blocking=True)
-
-
-LR, WEIGHT_DECAY, MOMENTUM, CLIP, GRAD_SCALE, FOUND_INF, BETA1, BETA2, EPS = map(
-    tl.constexpr, range(len(StepScalars._fields))
-)
-
-# Columns of `constants`, one row a parameter.
-CONSTANTS = 16
-MOVES, DECAY, STEP_SIZE, ROOT_BIAS, WEIGHT1, KEEP2, WEIGHT2, EPSILON, AVERAGE, LARGEST, UNSCALE = map(
-    tl.constexpr, range(11)
-)
-ROW = tl.constexpr(CONSTANTS)
-
-SPAN = 2048
-SQUARES_WARPS = 4
-
-
-@triton.jit
-def squares_and_constants(
-    chunks_ptr,  # (chunks, 3)
-    tensors_ptr,  # (tensors, 4)
-    addresses_ptr,  # (tensors,)
-    decays_ptr,  # (tensors,)
-    scalars_ptr,  # StepScalars
-    student_ptr,  # (size,)
-    steps_ptr,  # (tensors,), changed
-    squares_ptr,  # (chunks,), written
-    constants_ptr,  # (tensors, CONSTANTS), written
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    PADDED_WIDTH: tl.constexpr,
-    SPAN: tl.constexpr,
-    GRADIENT: tl.constexpr,
-    OF_ROWS: tl.constexpr,
-    ACC: tl.constexpr,
-):
-    """Each program owns a chunk; that of a parameter's first chunk prepares the parameter's constants."""
-    chunk = tl.program_id(0)
-    tensor = tl.load(chunks_ptr + 3 * chunk)
-    first = tl.load(chunks_ptr + 3 * chunk + 1).to(tl.int64)
-    quads = tl.load(chunks_ptr + 3 * chunk + 2)
-    address = tl.load(addresses_ptr + tensor)
-    unscale = (1.0 / tl.load(scalars_ptr + GRAD_SCALE)).to(ACC)
-    gradient_ptr = tl.multiple_of(address.to(tl.pointer_type(GRADIENT)), 16) + first * QUAD
-    quads = tl.where(address != 0, quads, 0)
-    if OF_ROWS:
-        if tl.load(tensors_ptr + 4 * tensor + 3) != 0:
-            student_ptr += tl.load(tensors_ptr + 4 * tensor).to(tl.int64) * (ROWS * WIDTH) + first * QUAD
-            total = _squares_of_rows(gradient_ptr, student_ptr, quads, unscale, ROWS, WIDTH, PADDED_WIDTH, ACC)
-        else:
-            total = _squares(gradient_ptr, quads, unscale, SPAN, ACC)
-    else:
-        total = _squares(gradient_ptr, quads, unscale, SPAN, ACC)
-    tl.store(squares_ptr + chunk, total)
-    if chunk == tl.load(tensors_ptr + 4 * tensor + 1):
-        moves = (address != 0) & (tl.load(scalars_ptr + FOUND_INF) == 0)
-        step = tl.load(steps_ptr + tensor) + moves.to(tl.float32)
-        tl.store(steps_ptr + tensor, step)
-        _prepare(constants_ptr + ROW * tensor, scalars_ptr, moves, tl.load(decays_ptr + tensor), step, unscale, ACC)
-
-
-@triton.jit
-def _squares(gradient_ptr, quads, unscale, SPAN: tl.constexpr, ACC: tl.constexpr):
-    lanes = tl.arange(0, SPAN)
-    sums = tl.zeros((SPAN,), ACC)
-    for start in range(0, quads * QUAD, SPAN):
-        inside = lanes < quads * QUAD - start
-        gradient = tl.load(gradient_ptr + start + lanes, mask=inside, other=0).to(ACC) * unscale
-        sums += gradient * gradient
-    return tl.sum(sums, axis=0)
-
-
-@triton.jit
-def _squares_of_rows(
-    gradient_ptr,
-    student_ptr,
-    quads,
-    unscale,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    PADDED_WIDTH: tl.constexpr,
-    ACC: tl.constexpr,
-):
-    """The same where the gradient is that of normalised rows."""
-    sums = tl.zeros((ROWS, PADDED_WIDTH), ACC)
-    for start in range(0, quads * QUAD, ROWS * WIDTH):
-        lanes, inside = block_lanes(quads - start // QUAD, ROWS, WIDTH, PADDED_WIDTH)
-        gradient = tl.load(gradient_ptr + start + lanes, mask=inside, other=0).to(ACC) * unscale
-        gradient = through_rows(gradient, tl.load(student_ptr + start + lanes, mask=inside, other=0), 1)
-        sums += gradient * gradient
-    return tl.sum(tl.sum(sums, axis=1), axis=0)
-
-
-@triton.jit
-def _prepare(row_ptr, scalars_ptr, moves, decays, step, unscale, ACC: tl.constexpr):
-    """One parameter's constants, from float64."""
-    beta1, beta2 = tl.load(scalars_ptr + BETA1), tl.load(scalars_ptr + BETA2)
-    lr = tl.load(scalars_ptr + LR)
-    # Where nothing has moved yet, the step is 0 and nobody reads these.
-    exponent = tl.maximum(step, 1.0).to(tl.float64)
-    bias1 = 1.0 - tl.exp2(exponent * tl.log2(beta1))
-    bias2 = 1.0 - tl.exp2(exponent * tl.log2(beta2))
-    tl.store(row_ptr + MOVES, moves.to(ACC))
-    tl.store(row_ptr + DECAY, (1.0 - lr * tl.load(scalars_ptr + WEIGHT_DECAY) * decays).to(ACC))
-    tl.store(row_ptr + STEP_SIZE, (lr / bias1).to(ACC))
-    tl.store(row_ptr + ROOT_BIAS, tl.sqrt(bias2).to(ACC))
-    tl.store(row_ptr + WEIGHT1, (1.0 - beta1).to(ACC))
-    tl.store(row_ptr + KEEP2, beta2.to(ACC))
-    tl.store(row_ptr + WEIGHT2, (1.0 - beta2).to(ACC))
-    tl.store(row_ptr + EPSILON, tl.load(scalars_ptr + EPS).to(ACC))
-    tl.store(row_ptr + AVERAGE, (1.0 - tl.load(scalars_ptr + MOMENTUM)).to(ACC))
-    tl.store(row_ptr + LARGEST, tl.load(scalars_ptr + CLIP).to(ACC))
-    tl.store(row_ptr + UNSCALE, unscale)
-
-
-@triton.jit
-def adamw_and_ema(
-    blocks_ptr,  # (blocks, 2)
-    tensors_ptr,  # (tensors, 4)
-    addresses_ptr,  # (tensors,)
-    squares_ptr,  # (chunks,)
-    constants_ptr,  # (tensors, CONSTANTS)
-    student_ptr,  # (size,), changed, as are the next three
-    exp_avg_ptr,
-    exp_avg_sq_ptr,
-    teacher_ptr,
-    student_shadow_ptr,  # (size,), written if there are shadows
-    teacher_shadow_ptr,
-    norms_ptr,  # (tensors,), written
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    PADDED_WIDTH: tl.constexpr,
-    CHUNKS: tl.constexpr,
-    SHADOWS: tl.constexpr,
-    GRADIENT: tl.constexpr,
-    OF_ROWS: tl.constexpr,
-    ACC: tl.constexpr,
-):
-    """Each program owns a block of the arena."""
-    block = tl.program_id(0).to(tl.int64)
-    tensor = tl.load(blocks_ptr + 2 * block)
-    lanes, inside = block_lanes(tl.load(blocks_ptr + 2 * block + 1), ROWS, WIDTH, PADDED_WIDTH)
-    offsets = block * (ROWS * WIDTH) + lanes
-    row_ptr = constants_ptr + ROW * tensor
-    first_block = tl.load(tensors_ptr + 4 * tensor)
-    squares_ptr += tl.load(tensors_ptr + 4 * tensor + 1)
-    chunk = tl.arange(0, CHUNKS)
-    squares = tl.load(squares_ptr + chunk, mask=chunk < tl.load(tensors_ptr + 4 * tensor + 2), other=0)
-    norm = square_root(tl.sum(squares, axis=0))
-    if block == first_block:
-        tl.store(norms_ptr + tensor, norm.to(tl.float32))
-
-    student = tl.load(student_ptr + offsets, mask=inside, other=0)
-    if tl.load(row_ptr + MOVES) != 0:
-        address = tl.load(addresses_ptr + tensor)
-        gradient_ptr = tl.multiple_of(address.to(tl.pointer_type(GRADIENT)), 16)
-        gradient_ptr += (block - first_block) * (ROWS * WIDTH)
-        gradient = tl.load(gradient_ptr + lanes, mask=inside, other=0).to(ACC) * tl.load(row_ptr + UNSCALE)
-        if OF_ROWS:
-            gradient = through_rows(gradient, student, tl.load(tensors_ptr + 4 * tensor + 3))
-        clip = tl.load(row_ptr + LARGEST)
-        coefficient = clip / (norm + 1e-6)
-        gradient *= tl.where((clip > 0) & (coefficient < 1), coefficient, 1.0)
-        exp_avg = toward(tl.load(exp_avg_ptr + offsets, mask=inside, other=0), gradient, tl.load(row_ptr + WEIGHT1))
-        exp_avg_sq = tl.load(exp_avg_sq_ptr + offsets, mask=inside, other=0) * tl.load(row_ptr + KEEP2)
-        exp_avg_sq = tl.fma(gradient * gradient, tl.load(row_ptr + WEIGHT2), exp_avg_sq)
-        deviation = _quotient(square_root(exp_avg_sq), tl.load(row_ptr + ROOT_BIAS)) + tl.load(row_ptr + EPSILON)
-        student *= tl.load(row_ptr + DECAY)
-        student = tl.fma(_quotient(exp_avg, deviation), -tl.load(row_ptr + STEP_SIZE), student)
-        tl.store(exp_avg_ptr + offsets, exp_avg, mask=inside)
-        tl.store(exp_avg_sq_ptr + offsets, exp_avg_sq, mask=inside)
-        tl.store(student_ptr + offsets, student, mask=inside)
-    teacher = tl.load(teacher_ptr + offsets, mask=inside, other=0)
-    teacher = toward(teacher, student, tl.load(row_ptr + AVERAGE))
-    tl.store(teacher_ptr + offsets, teacher, mask=inside)
-    if SHADOWS:
-        normalised = tl.load(tensors_ptr + 4 * tensor + 3)
-        store_shadow(student_shadow_ptr + offsets, student, inside, normalised)
-        store_shadow(teacher_shadow_ptr + offsets, teacher, inside, normalised)
-
-
-@triton.jit
-def _quotient(x, y):
-    """Correctly rounded, where `/` is not in float32."""
-    if x.dtype == tl.float64:
-        return x / y
-    else:
-        return tl.div_rn(x, y)
 
 
 @torch.no_grad()
@@ -335,9 +137,6 @@ def adamw_ema_(arena: Arena, scalars: Tensor) -> Tensor:
             **block_options(layout.shape.tile, launch.warp_size()),
         )
     return arena.norms
-
-
-GRADIENTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float64: tl.float64}
 
 
 def squares_options(shape: Blocks, of_rows: bool, warp_size: int) -> dict[str, Any]:

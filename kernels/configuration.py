@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 class Configuration(NamedTuple):
     """One specialisation of a kernel that a launcher can choose.
 
-    Each file with launchers has `configurations(warp_size)`, which yields them all.
+    `configurations(warp_size)`, in the launchers' file or beside it, yields all of a launcher's.
 
     Attributes:
         name: says what distinguishes it, for tables.

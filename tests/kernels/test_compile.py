@@ -105,7 +105,7 @@ COMPARE_WIDTHS = """
 from benchmarks.compile_report import kernel_module
 from benchmarks.gpu_proofs.compiler import compiled_for, read, sass_widths
 
-for c in list(kernel_module("dino_loss_launch").configurations(32))[:2]:
+for c in list(kernel_module("dino_loss_configurations").configurations(32))[:2]:
     compiled = compiled_for("sm_90", c.kernel, c.signature, c.constexprs, c.options)
     code = read(compiled, "sm_90")
     assert (code.loads, code.stores) == sass_widths(compiled), (code, sass_widths(compiled))
