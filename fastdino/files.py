@@ -39,6 +39,14 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def cache_folder() -> Path:
+    """Where things are kept between runs: $XDG_CACHE_HOME/fastdino or ~/.cache/fastdino.
+
+    Raises RuntimeError if there is no home folder, as in containers that run under any number.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastdino"
+
+
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -47,6 +47,5 @@ def store(kind: str, subject: str, arrays: Arrays) -> None:
 
 
 def _path(kind: str, subject: str) -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.blake2b(os.fsencode(subject), digest_size=16).hexdigest()
-    return base / "fastdino" / f"{kind}-{digest}.npz"
+    return cache_folder() / f"{kind}-{digest}.npz"

@@ -1,0 +1,1 @@
+"""The command `fastdino doctor`: what of fastdino works on this machine, and which kernels can be trusted on its GPU."""
