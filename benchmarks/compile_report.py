@@ -134,7 +134,9 @@ def launch_adamw_ema() -> None:
 
     both = arena()
     both.attach(torch.optim.AdamW(both.student_parameters()))
-    adamw_ema_(both, StepScalars(lr=1e-3, weight_decay=0.04, momentum=0.996).on(both.device))
+    scalars = StepScalars(lr=1e-3, weight_decay=0.04, momentum=0.996).on(both.device)
+    prototypes, width = both.student_parameters()[both.normalised].shape
+    adamw_ema_(both, scalars, torch.zeros(1, prototypes), torch.zeros(width))
 
 
 def launch_normalize(size: int) -> None:

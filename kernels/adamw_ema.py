@@ -16,6 +16,10 @@ moments and teacher (8 each) and shadows (2 each); 40 in all with bfloat16 gradi
 Where the gradient of a matrix is that of its normalised rows v / |v|, both launches turn it into that of v, and the
 first one reads v beside it, 4 bytes for each value of that matrix.
 
+The center of the loss moves in the second launch too, where it costs its own bytes only: every program that holds rows
+of the teacher's prototypes W multiplies them, before they move, with the mean x of what they were multiplied with, for
+the mean of the logits is W mean(x).
+
 A parameter without gradient (frozen, or dropped for this step) keeps its value, moments and step count, as in torch; if
 a loss scaler has found infinities all parameters do. The teacher's average goes on.
 """
@@ -39,7 +43,6 @@ from fastdino.kernels.configuration import Configuration
 
 SPAN = 2048
 SQUARES_WARPS = 4
-GRADIENTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float64: tl.float64}
 
 
 class StepScalars(NamedTuple):
@@ -52,6 +55,7 @@ class StepScalars(NamedTuple):
         grad_scale: what the gradients were multiplied with by a loss scaler, if they still are.
         found_inf: not 0 if a loss scaler found gradients that are no finite numbers.
         beta1, beta2, eps: of AdamW.
+        center_momentum: of the center, where it is given.
     """
 
     lr: float
@@ -63,6 +67,7 @@ class StepScalars(NamedTuple):
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    center_momentum: float = 0.9
 
     def on(self, device: torch.device) -> Tensor:
         """On the device, brought there without waiting; `scalars[i].copy_(tensor)` puts in what lives there already."""
@@ -71,19 +76,21 @@ class StepScalars(NamedTuple):
 
 
 @torch.no_grad()
-def adamw_ema_(arena: Arena, scalars: Tensor) -> Tensor:
+def adamw_ema_(arena: Arena, scalars: Tensor, center: Tensor | None = None, mean_input: Tensor | None = None) -> Tensor:
     """One step of both networks of `arena`, on the gradients that `arena.gather_gradients()` has found.
 
     Args:
         arena: with an optimiser attached, whose state moves on.
         scalars: `StepScalars` as a float64 tensor on the arena's device.
+        center: the loss's, K float32 values for the K normalised rows, moved too if it is given.
+        mean_input: mean over the batch of what the teacher multiplied with its normalised rows, contiguous float32.
 
     Returns:
         `arena.norms`: the gradients' L2 norms, unscaled and before clipping, one a parameter, 0 without gradient;
         float32, on the device, overwritten by the next step.
 
     Raises:
-        ValueError: no optimiser is attached, or `scalars` is of another kind.
+        ValueError: no optimiser is attached, or `scalars`, `center` or `mean_input` is of another kind.
     """
     if arena.exp_avg is None or arena.exp_avg_sq is None:
         raise ValueError("the arena has no optimiser's state yet: call arena.attach(optimizer) first")
@@ -93,13 +100,13 @@ def adamw_ema_(arena: Arena, scalars: Tensor) -> Tensor:
             f"scalars must be float64 of shape {expected} on {arena.device}, not {scalars.dtype} of shape "
             f"{tuple(scalars.shape)} on {scalars.device}"
         )
+    _check_center(arena, center, mean_input)
     launch.check_device(arena.device)
     layout = arena.layout
     squares = arena.student.new_empty(len(layout.chunks))
     constants = arena.student.new_empty(len(layout.tensors), CONSTANTS)
     constexprs = {
         **block_constants(layout.shape),
-        "GRADIENT": GRADIENTS[arena.gradient_dtype],
         "OF_ROWS": arena.gradients_of_rows,
         "ACC": accumulator(arena),
     }
@@ -131,12 +138,27 @@ def adamw_ema_(arena: Arena, scalars: Tensor) -> Tensor:
             arena.teacher,
             *(arena.student if shadow is None else shadow for shadow in shadows),
             arena.norms,
+            arena.norms if mean_input is None else mean_input,
+            arena.norms if center is None else center,
+            0 if center is None else center.numel(),
             CHUNKS=MOST_CHUNKS,
             SHADOWS=arena.student_shadow is not None,
+            CENTER=center is not None,
             **constexprs,
             **block_options(layout.shape.tile, launch.warp_size()),
         )
     return arena.norms
+
+
+def _check_center(arena: Arena, center: Tensor | None, mean_input: Tensor | None) -> None:
+    if center is None and mean_input is None:
+        return
+    if arena.normalised is None:
+        raise ValueError("the center moves with normalised rows only, and the arena has none")
+    prototypes, width = arena.student_parameters()[arena.normalised].shape
+    for name, x, count in (("center", center, prototypes), ("mean_input", mean_input, width)):
+        if x is None or x.numel() != count or not x.is_contiguous() or x.device != arena.device:
+            raise ValueError(f"{name} must have {count} values, contiguous on {arena.device}")
 
 
 def squares_options(shape: Blocks, of_rows: bool, warp_size: int) -> dict[str, Any]:
@@ -147,60 +169,62 @@ def squares_options(shape: Blocks, of_rows: bool, warp_size: int) -> dict[str, A
 
 def configurations(warp_size: int) -> Iterator[Configuration]:
     """What the launcher can choose but for float64, which is for checks."""
-    for gradient, of_rows, width in itertools.product((tl.float32, tl.bfloat16), (False, True), WIDTHS):
+    for of_rows, width in itertools.product((False, True), WIDTHS):
         shape = blocks_of_rows(width)
         if of_rows or width == WIDTHS[0]:
-            yield _of_squares(shape, gradient, of_rows, warp_size)
-        for shadows in (False, True):
-            yield _of_step(shape, shadows, gradient, of_rows, warp_size)
+            yield _of_squares(shape, of_rows, warp_size)
+        for shadows, center in itertools.product((False, True), repeat=2):
+            yield _of_step(shape, shadows, center, of_rows, warp_size)
 
 
-def _of_squares(shape: Blocks, gradient: tl.dtype, of_rows: bool, warp_size: int) -> Configuration:
+def _of_squares(shape: Blocks, of_rows: bool, warp_size: int) -> Configuration:
     options = squares_options(shape, of_rows, warp_size)
-    # A thread takes a QUAD at a time, which bfloat16 has in 64 bits.
-    loads = SPAN // (options["num_warps"] * warp_size * 4) * (gradient == tl.float32)
+    constexprs = {**block_constants(shape), "SPAN": SPAN, "OF_ROWS": of_rows, "ACC": tl.float32}
     return Configuration(
-        f"{gradient} gradients{f' of rows of {shape.width}' * of_rows}",
+        f"gradients of rows of {shape.width}" if of_rows else "gradients",
         squares_and_constants,
         {
             **dict.fromkeys(("chunks_ptr", "tensors_ptr", "decays_ptr"), "*i32:16"),
             "addresses_ptr": "*i64:16",
             "scalars_ptr": "*fp64:16",
             **dict.fromkeys(("student_ptr", "steps_ptr", "squares_ptr", "constants_ptr"), "*fp32:16"),
-            **dict.fromkeys((*block_constants(shape), "SPAN", "GRADIENT", "OF_ROWS", "ACC"), "constexpr"),
+            **dict.fromkeys(constexprs, "constexpr"),
         },
-        {**block_constants(shape), "SPAN": SPAN, "GRADIENT": gradient, "OF_ROWS": of_rows, "ACC": tl.float32},
+        constexprs,
         options,
-        wide_loads=loads,
+        # Of float32 gradients; a thread takes a QUAD at a time, which bfloat16 has in 64 bits.
+        wide_loads=SPAN // (options["num_warps"] * warp_size * 4),
         extreme=shape.width in EXTREME_WIDTHS,
     )
 
 
-def _of_step(shape: Blocks, shadows: bool, gradient: tl.dtype, of_rows: bool, warp_size: int) -> Configuration:
+def _of_step(shape: Blocks, shadows: bool, center: bool, of_rows: bool, warp_size: int) -> Configuration:
     shadow = "*bf16:16" if shadows else "*fp32:16"
     constexprs = {
         **block_constants(shape),
         "CHUNKS": MOST_CHUNKS,
         "SHADOWS": shadows,
-        "GRADIENT": gradient,
+        "CENTER": center,
         "OF_ROWS": of_rows,
         "ACC": tl.float32,
     }
     return Configuration(
-        f"{gradient} gradients{' of normalised' * of_rows}, rows of {shape.width}{', shadows' * shadows}",
+        f"gradients{' of normalised rows' * of_rows}, rows of {shape.width}{', shadows' * shadows}"
+        f"{', center' * center}",
         adamw_and_ema,
         {
             **dict.fromkeys(("blocks_ptr", "tensors_ptr"), "*i32:16"),
             "addresses_ptr": "*i64:16",
-            **dict.fromkeys(("squares_ptr", "constants_ptr", "norms_ptr"), "*fp32:16"),
+            **dict.fromkeys(("squares_ptr", "constants_ptr", "norms_ptr", "mean_ptr", "center_ptr"), "*fp32:16"),
             **dict.fromkeys(("student_ptr", "exp_avg_ptr", "exp_avg_sq_ptr", "teacher_ptr"), "*fp32:16"),
             **dict.fromkeys(("student_shadow_ptr", "teacher_shadow_ptr"), shadow),
+            "prototypes": "i32",
             **dict.fromkeys(constexprs, "constexpr"),
         },
         constexprs,
         block_options(shape.tile, warp_size),
-        # Student, teacher and two moments, two accesses each.
-        wide_loads=8 * shape.aligned,
+        # Student, teacher, two moments and a float32 gradient, two accesses each; all but the gradient are written.
+        wide_loads=10 * shape.aligned,
         wide_stores=8 * shape.aligned,
-        extreme=shadows and shape.width in EXTREME_WIDTHS and (of_rows or gradient == tl.float32),
+        extreme=shadows and shape.width in EXTREME_WIDTHS and (of_rows or center),
     )

@@ -7,16 +7,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from fastdino.kernels.arena_tiles import QUAD, block_lanes, square_root, store_shadow, through_rows
+from fastdino.kernels.arena_tiles import QUAD, block_lanes, square_root, store_shadow, through_rows, unit_rows
 from fastdino.kernels.ema import toward
 
 # Elements of the tensor of scalars, in the order of StepScalars.
-LR, WEIGHT_DECAY, MOMENTUM, CLIP, GRAD_SCALE, FOUND_INF, BETA1, BETA2, EPS = map(tl.constexpr, range(9))
+LR, WEIGHT_DECAY, MOMENTUM, CLIP, GRAD_SCALE, FOUND_INF, BETA1, BETA2, EPS, CENTER_MOMENTUM = map(
+    tl.constexpr, range(10)
+)
 
 # Columns of `constants`, one row a parameter.
 CONSTANTS = 16
-MOVES, DECAY, STEP_SIZE, ROOT_BIAS, WEIGHT1, KEEP2, WEIGHT2, EPSILON, AVERAGE, LARGEST, UNSCALE = map(
-    tl.constexpr, range(11)
+MOVES, DECAY, STEP_SIZE, ROOT_BIAS, WEIGHT1, KEEP2, WEIGHT2, EPSILON, AVERAGE, LARGEST, UNSCALE, RECENTER = map(
+    tl.constexpr, range(12)
 )
 ROW = tl.constexpr(CONSTANTS)
 
@@ -36,7 +38,6 @@ def squares_and_constants(
     WIDTH: tl.constexpr,
     PADDED_WIDTH: tl.constexpr,
     SPAN: tl.constexpr,
-    GRADIENT: tl.constexpr,
     OF_ROWS: tl.constexpr,
     ACC: tl.constexpr,
 ):
@@ -47,16 +48,37 @@ def squares_and_constants(
     quads = tl.load(chunks_ptr + 3 * chunk + 2)
     address = tl.load(addresses_ptr + tensor)
     unscale = (1.0 / tl.load(scalars_ptr + GRAD_SCALE)).to(ACC)
-    gradient_ptr = tl.multiple_of(address.to(tl.pointer_type(GRADIENT)), 16) + first * QUAD
     quads = tl.where(address != 0, quads, 0)
-    if OF_ROWS:
-        if tl.load(tensors_ptr + 4 * tensor + 3) != 0:
-            student_ptr += tl.load(tensors_ptr + 4 * tensor).to(tl.int64) * (ROWS * WIDTH) + first * QUAD
-            total = _squares_of_rows(gradient_ptr, student_ptr, quads, unscale, ROWS, WIDTH, PADDED_WIDTH, ACC)
-        else:
-            total = _squares(gradient_ptr, quads, unscale, SPAN, ACC)
+    normalised = tl.load(tensors_ptr + 4 * tensor + 3)
+    student_ptr += tl.load(tensors_ptr + 4 * tensor).to(tl.int64) * (ROWS * WIDTH) + first * QUAD
+    if address % 2 == 0:
+        total = _squares(
+            wide_gradient(address, ACC) + first * QUAD,
+            student_ptr,
+            quads,
+            unscale,
+            normalised,
+            ROWS,
+            WIDTH,
+            PADDED_WIDTH,
+            SPAN,
+            OF_ROWS,
+            ACC,
+        )
     else:
-        total = _squares(gradient_ptr, quads, unscale, SPAN, ACC)
+        total = _squares(
+            narrow_gradient(address) + first * QUAD,
+            student_ptr,
+            quads,
+            unscale,
+            normalised,
+            ROWS,
+            WIDTH,
+            PADDED_WIDTH,
+            SPAN,
+            OF_ROWS,
+            ACC,
+        )
     tl.store(squares_ptr + chunk, total)
     if chunk == tl.load(tensors_ptr + 4 * tensor + 1):
         moves = (address != 0) & (tl.load(scalars_ptr + FOUND_INF) == 0)
@@ -66,7 +88,44 @@ def squares_and_constants(
 
 
 @triton.jit
-def _squares(gradient_ptr, quads, unscale, SPAN: tl.constexpr, ACC: tl.constexpr):
+def wide_gradient(address, ACC: tl.constexpr):
+    """Where gradients in the parameters' own type are: their address is even."""
+    return tl.multiple_of(address.to(tl.pointer_type(ACC)), 16)
+
+
+@triton.jit
+def narrow_gradient(address):
+    """Where bfloat16 gradients are: one below their odd address."""
+    return tl.multiple_of((address - 1).to(tl.pointer_type(tl.bfloat16)), 16)
+
+
+@triton.jit
+def _squares(
+    gradient_ptr,
+    student_ptr,
+    quads,
+    unscale,
+    normalised,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED_WIDTH: tl.constexpr,
+    SPAN: tl.constexpr,
+    OF_ROWS: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """Of a chunk that starts at both pointers."""
+    if OF_ROWS:
+        if normalised != 0:
+            total = _squares_of_rows(gradient_ptr, student_ptr, quads, unscale, ROWS, WIDTH, PADDED_WIDTH, ACC)
+        else:
+            total = _squares_of_values(gradient_ptr, quads, unscale, SPAN, ACC)
+    else:
+        total = _squares_of_values(gradient_ptr, quads, unscale, SPAN, ACC)
+    return total
+
+
+@triton.jit
+def _squares_of_values(gradient_ptr, quads, unscale, SPAN: tl.constexpr, ACC: tl.constexpr):
     lanes = tl.arange(0, SPAN)
     sums = tl.zeros((SPAN,), ACC)
     for start in range(0, quads * QUAD, SPAN):
@@ -117,9 +176,10 @@ def _prepare(row_ptr, scalars_ptr, moves, decays, step, unscale, ACC: tl.constex
     tl.store(row_ptr + AVERAGE, (1.0 - tl.load(scalars_ptr + MOMENTUM)).to(ACC))
     tl.store(row_ptr + LARGEST, tl.load(scalars_ptr + CLIP).to(ACC))
     tl.store(row_ptr + UNSCALE, unscale)
+    tl.store(row_ptr + RECENTER, (1.0 - tl.load(scalars_ptr + CENTER_MOMENTUM)).to(ACC))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["prototypes"])
 def adamw_and_ema(
     blocks_ptr,  # (blocks, 2)
     tensors_ptr,  # (tensors, 4)
@@ -133,12 +193,15 @@ def adamw_and_ema(
     student_shadow_ptr,  # (size,), written if there are shadows
     teacher_shadow_ptr,
     norms_ptr,  # (tensors,), written
+    mean_ptr,  # (WIDTH,), read if there is a center
+    center_ptr,  # (prototypes,), changed if there is one
+    prototypes,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
     PADDED_WIDTH: tl.constexpr,
     CHUNKS: tl.constexpr,
     SHADOWS: tl.constexpr,
-    GRADIENT: tl.constexpr,
+    CENTER: tl.constexpr,
     OF_ROWS: tl.constexpr,
     ACC: tl.constexpr,
 ):
@@ -159,9 +222,12 @@ def adamw_and_ema(
     student = tl.load(student_ptr + offsets, mask=inside, other=0)
     if tl.load(row_ptr + MOVES) != 0:
         address = tl.load(addresses_ptr + tensor)
-        gradient_ptr = tl.multiple_of(address.to(tl.pointer_type(GRADIENT)), 16)
-        gradient_ptr += (block - first_block) * (ROWS * WIDTH)
-        gradient = tl.load(gradient_ptr + lanes, mask=inside, other=0).to(ACC) * tl.load(row_ptr + UNSCALE)
+        its_lanes = (block - first_block) * (ROWS * WIDTH) + lanes
+        if address % 2 == 0:
+            gradient = tl.load(wide_gradient(address, ACC) + its_lanes, mask=inside, other=0)
+        else:
+            gradient = tl.load(narrow_gradient(address) + its_lanes, mask=inside, other=0).to(ACC)
+        gradient *= tl.load(row_ptr + UNSCALE)
         if OF_ROWS:
             gradient = through_rows(gradient, student, tl.load(tensors_ptr + 4 * tensor + 3))
         clip = tl.load(row_ptr + LARGEST)
@@ -176,13 +242,32 @@ def adamw_and_ema(
         tl.store(exp_avg_ptr + offsets, exp_avg, mask=inside)
         tl.store(exp_avg_sq_ptr + offsets, exp_avg_sq, mask=inside)
         tl.store(student_ptr + offsets, student, mask=inside)
+    normalised = tl.load(tensors_ptr + 4 * tensor + 3)
     teacher = tl.load(teacher_ptr + offsets, mask=inside, other=0)
+    if CENTER:
+        row = (block - first_block) * ROWS + tl.arange(0, ROWS)
+        center_ptrs, known = center_ptr + row, row < prototypes
+        _move_center(
+            center_ptrs, known, teacher, mean_ptr, tl.load(row_ptr + RECENTER), normalised, WIDTH, PADDED_WIDTH
+        )
     teacher = toward(teacher, student, tl.load(row_ptr + AVERAGE))
     tl.store(teacher_ptr + offsets, teacher, mask=inside)
     if SHADOWS:
-        normalised = tl.load(tensors_ptr + 4 * tensor + 3)
         store_shadow(student_shadow_ptr + offsets, student, inside, normalised)
         store_shadow(teacher_shadow_ptr + offsets, teacher, inside, normalised)
+
+
+@triton.jit
+def _move_center(
+    center_ptrs, known, teacher, mean_ptr, weight, normalised, WIDTH: tl.constexpr, PADDED_WIDTH: tl.constexpr
+):
+    """The mean logits of a block's rows, those that gave this step's logits, are their products with the mean."""
+    if normalised != 0:
+        column = tl.arange(0, PADDED_WIDTH)
+        mean = tl.load(mean_ptr + column, mask=column < WIDTH, other=0).to(teacher.dtype)
+        logits = tl.sum(unit_rows(teacher) * mean[None, :], axis=1)
+        center = tl.load(center_ptrs, mask=known, other=0).to(teacher.dtype)
+        tl.store(center_ptrs, toward(center, logits, weight).to(center_ptrs.dtype.element_ty), mask=known)
 
 
 @triton.jit

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 
-from fastdino.kernels.arena_layout import QUAD, Layout, blocks_of_rows, lay_out
+from fastdino.kernels.arena_layout import QUAD, Layout, blocks_of_rows, lay_out, padded
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -34,7 +34,8 @@ class Arena:
         student, teacher: the parameters, (layout.size,) with zeros between them.
         student_shadow, teacher_shadow: bfloat16, or None.
         exp_avg, exp_avg_sq, steps: AdamW's state once `attach` has been called; `steps` has one number a parameter.
-        gradient_addresses: int64, one a parameter, 0 where it has no gradient in this step.
+        gradient_addresses: int64, one a parameter, 0 where it has no gradient in this step, and one more than the
+            address, which is a multiple of 16, where that is bfloat16.
         decays: int32, one a parameter: 1 where weight decay applies.
         norms: the gradients' L2 norms before clipping, one a parameter, written by `adamw_ema_`.
 
@@ -72,7 +73,6 @@ class Arena:
         self.steps, self.norms = (torch.zeros(len(parameters), device=self.device) for _ in range(2))
         self.decays = torch.zeros(len(parameters), dtype=torch.int32, device=self.device)
         self.gradient_addresses = torch.zeros(len(parameters), dtype=torch.int64, device=self.device)
-        self.gradient_dtype = self.dtype
         self.gradients_of_rows = False
         self._gradients: Tensor | None = None
         self._addresses = [0] * len(parameters)
@@ -81,6 +81,16 @@ class Arena:
     def student_parameters(self) -> list[Tensor]:
         """In the order of all tables."""
         return list(self._parameters["student"])
+
+    def padded_rows(self, flat: Tensor) -> Tensor:
+        """The matrix with normalised rows in a buffer, (R, C) with R rounded up to eight; rows behind its own are 0.
+
+        Products with it have rows of whole 16 bytes, which kernels can move at once, whatever the number of prototypes.
+        """
+        assert self.normalised is not None
+        offset, columns = self.layout.offsets[self.normalised], self.layout.shape.width
+        rows = padded(self._parameters["student"][self.normalised].shape[0])
+        return flat[offset : offset + rows * columns].view(rows, columns)
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """A buffer of this layout as tensors in the shapes of the parameters, which share its memory."""
@@ -157,7 +167,7 @@ class Arena:
 
         Args:
             gradients: one per parameter, None where it has none and must not move; by default those of `parameters()`.
-                All float32 or all bfloat16 (float64 for float64 parameters), in the parameters' shapes.
+                Each float32 or bfloat16 (float64 for float64 parameters), in the parameters' shapes.
             of_shadows: they are those of the shadows: of v / |v| for the matrix with normalised rows, from which the
                 kernels find those of v. Otherwise they are those of v itself, as autograd delivers them where the
                 normalisation is in its graph.
@@ -173,12 +183,11 @@ class Arena:
         if gradients is None:
             gradients = [p.grad for p in parameters]
         _check_gradients(gradients, parameters)
-        present = [g for g in gradients if g is not None]
-        if present:
-            self.gradient_dtype = present[0].dtype
         self.gradients_of_rows = of_shadows and self.normalised is not None
         self._kept = [None if g is None else _readable(g, self._in_arena(g)) for g in gradients]
-        addresses = [0 if g is None or not g.numel() else g.data_ptr() for g in self._kept]
+        addresses = [
+            0 if g is None or not g.numel() else g.data_ptr() + (g.dtype == torch.bfloat16) for g in self._kept
+        ]
         if addresses != self._addresses:
             self._addresses = addresses
             table = torch.tensor(addresses, pin_memory=self.device.type == "cuda")
@@ -253,8 +262,8 @@ def _check_gradients(gradients: Sequence[Tensor | None], parameters: Sequence[Te
         raise ValueError("gradients must have the shapes and the device of their parameters")
     wide = parameters[0].dtype == torch.float64
     allowed = (torch.float64,) if wide else (torch.float32, torch.bfloat16)
-    if len({g.dtype for g, _ in present}) > 1 or any(g.dtype not in allowed for g, _ in present):
-        raise ValueError("gradients must be all float32 or all bfloat16")
+    if any(g.dtype not in allowed for g, _ in present):
+        raise ValueError("gradients must be float32 or bfloat16")
 
 
 def _readable(gradient: Tensor, padded: bool) -> Tensor:

@@ -4,7 +4,8 @@ A buffer is cut into blocks of `rows` rows of `width` values, a power of two of 
 parameter starts at a block, so that a block belongs to one parameter and starts at a multiple of 16 bytes in every
 buffer, of bfloat16 too. Where `width` is that of a matrix, its rows lie whole in a block, which can then normalise
 them; the other parameters do not mind. Behind a parameter there is padding up to the next block, of which kernels
-touch at most the three values that complete a group of QUAD.
+touch at most the three values that complete a group of QUAD. The matrix with normalised rows has room for a multiple of
+EIGHT rows.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor
 
 # Values of a 16-byte access to float32.
 QUAD = 4
+# bfloat16 of a 16-byte access.
+EIGHT = 8
 BLOCK = 1024
 # More warps than this takes would have too few registers for AdamW.
 LARGEST_TILE = 4096
@@ -55,14 +58,18 @@ class Blocks(NamedTuple):
 def blocks_of_rows(width: int = WIDTH) -> Blocks:
     """Blocks for matrices of `width` columns. Raises ValueError if a row is too wide for a block."""
     padded_width = 1 << (width - 1).bit_length()
-    # Eight bfloat16 are 16 bytes.
-    rows = max(8 // math.gcd(8, width), BLOCK // padded_width)
+    rows = max(EIGHT // math.gcd(EIGHT, width), BLOCK // padded_width)
     if rows * padded_width > LARGEST_TILE:
         raise ValueError(
             f"rows of {width} values are too wide to be normalised while parameters move: the most are {LARGEST_TILE}, "
             f"or {LARGEST_TILE // 8} where they are no multiple of 8"
         )
     return Blocks(rows, width, padded_width)
+
+
+def padded(rows: int) -> int:
+    """`rows` rounded up to a multiple of EIGHT."""
+    return -(-rows // EIGHT) * EIGHT
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,9 @@ def lay_out(counts: Sequence[int], normalised: int | None, shape: Blocks, device
     first_blocks = []
     for tensor, count in enumerate(counts):
         first_blocks.append(len(blocks))
-        for start in range(0, count, shape.size):
-            blocks.append((tensor, math.ceil(min(shape.size, count - start) / QUAD)))
+        room = padded(math.ceil(count / shape.width)) * shape.width if tensor == normalised else count
+        for start in range(0, room, shape.size):
+            blocks.append((tensor, math.ceil(max(0, min(shape.size, count - start)) / QUAD)))
     chunks: list[tuple[int, int, int]] = []
     spans = [(0, 0)] * len(counts)
     # The largest first: none of their long chunks should run alone at the end.

@@ -51,11 +51,16 @@ def through_rows(gradient, v, normalised):
 
 
 @triton.jit
+def unit_rows(x):
+    """x with its rows divided by their lengths."""
+    return x * (1.0 / tl.maximum(square_root(tl.sum(x * x, axis=1)), 1e-12))[:, None]
+
+
+@triton.jit
 def store_shadow(shadow_ptrs, x, inside, normalised):
     """x in the shadow's type, or its rows divided by their lengths; where `inside` is false x has to be 0."""
     if normalised != 0:
-        length = square_root(tl.sum(x * x, axis=1))
-        x *= (1.0 / tl.maximum(length, 1e-12))[:, None]
+        x = unit_rows(x)
     tl.store(shadow_ptrs, x.to(shadow_ptrs.dtype.element_ty), mask=inside)
 
 

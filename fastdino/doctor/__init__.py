@@ -1,1 +1,1 @@
-"""The command `fastdino doctor`: what of fastdino works on this machine, and which kernels can be trusted on its GPU."""
+"""The command `fastdino doctor`: what works on this machine, and which kernels can be trusted on its GPU."""

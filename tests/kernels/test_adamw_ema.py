@@ -344,6 +344,41 @@ def test_gradients_of_normalised_rows_become_those_of_the_matrix(width: int, dty
         )
 
 
+def test_gradients_of_both_types_may_meet_in_a_step() -> None:
+    """What bfloat16 holds, float32 holds too: the step must not know the difference."""
+    pairs = [InArena(), InArena()]
+    for i, pair in enumerate(pairs):
+        gradients = Step(0).gradients(pair.student)
+        narrow = [g if g is None or n % 2 else g.bfloat16() for n, g in enumerate(gradients)]
+        pair.arena.gather_gradients(
+            narrow if i else [None if g is None else g.float() for g in narrow], of_shadows=True
+        )
+        adamw_ema_(pair.arena, Step(0).scalars())
+    assert equal(pairs[0].state(), pairs[1].state())
+
+
+@pytest.mark.parametrize("found_inf", [False, True])
+@pytest.mark.parametrize("width", [256, 192, 6])
+def test_the_center_moves_to_what_the_teachers_rows_made_of_the_mean(width: int, found_inf: bool) -> None:
+    pair, plain = InArena(width), InArena(width)
+    generator = torch.Generator().manual_seed(1)
+    center, mean = torch.randn(1, ROWS_COUNT, generator=generator), torch.randn(width, generator=generator)
+    rows = torch.nn.functional.normalize(pair.teacher.last_layer.weight_v.double(), dim=1)
+    expected = 0.9 * center.double() + 0.1 * (rows @ mean.double())
+    step = Step(0, found_inf=found_inf)
+    pair.arena.gather_gradients(step.gradients(pair.student))
+    with Probe() as probe:
+        for i, gradient in enumerate(pair.arena.gradients()):
+            probe.watch(f"gradient {i}", gradient)
+        adamw_ema_(pair.arena, step.scalars(), center, mean)
+    # A sum of `width` products of at most |mean| together, a row's length among them, and the average.
+    largest = float(mean.norm() + center.abs().max())
+    torch.testing.assert_close(center.double(), expected, rtol=0, atol=(2 * width + 4) * 2**-24 * largest)
+    plain.step(step)
+    assert equal(pair.state(), plain.state())
+    assert probe.stored("adamw_and_ema", "center_ptr") == 4 * ROWS_COUNT
+
+
 def test_a_gradient_that_is_no_number_stays_with_its_parameter() -> None:
     ours = InArena()
     gradients = Step(0).gradients(ours.student)
@@ -417,5 +452,16 @@ def test_what_does_not_fit_is_said_in_a_sentence() -> None:
         adamw_ema_(arena, Step(0).scalars())
     arena.attach(AdamW(arena.student_parameters()))
     for wrong in (Step(0).scalars()[:3], Step(0).scalars().float()):
-        with pytest.raises(ValueError, match=r"scalars must be float64 of shape \(9,\) on cpu"):
+        with pytest.raises(ValueError, match=r"scalars must be float64 of shape \(10,\) on cpu"):
             adamw_ema_(arena, wrong)
+    with pytest.raises(ValueError, match="with normalised rows only"):
+        adamw_ema_(arena, Step(0).scalars(), torch.zeros(68), torch.zeros(256))
+    rows = Arena(*whole_networks(), normalised_rows="1.weight")
+    rows.attach(AdamW(rows.student_parameters()))
+    for center, mean in ((torch.zeros(67), torch.zeros(256)), (torch.zeros(68), None), (torch.zeros(68), mean_of_8())):
+        with pytest.raises(ValueError, match=r"must have (68|256) values, contiguous on cpu"):
+            adamw_ema_(rows, Step(0).scalars(), center, mean)
+
+
+def mean_of_8() -> Tensor:
+    return torch.zeros(256, 8)[:, 0]

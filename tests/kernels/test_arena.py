@@ -62,7 +62,10 @@ def test_tables_cover_every_value_once(counts: list[int], width: int) -> None:
         quads = -(-count // QUAD)
         of_tensor = [q for tensor, q in blocks if tensor == i]
         assert offset == first_block * size and offset * 2 % 16 == 0
-        assert sum(of_tensor) == quads and all(0 < q * QUAD <= size for q in of_tensor)
+        assert sum(of_tensor) == quads and all(0 <= q * QUAD <= size for q in of_tensor)
+        # Only the matrix with normalised rows has room behind it, for up to seven rows.
+        assert (0 not in of_tensor) or (i == 0 and size * len(of_tensor) < count + 8 * width + size)
+        assert i > 0 or size * len(of_tensor) >= -(-count // (8 * width)) * 8 * width
         assert [tensor for tensor, _ in blocks[first_block : first_block + len(of_tensor)]] == [i] * len(of_tensor)
         mine = chunks[first_chunk : first_chunk + its_chunks]
         assert its_chunks <= MOST_CHUNKS and normalised == (i == 0)
@@ -99,6 +102,16 @@ def test_shadows_are_there_from_the_start_and_refreshed_on_demand(width: int, re
     for module, shadow in zip(modules(arena), (arena.student_shadow, arena.teacher_shadow), strict=True):
         for actual, exact in zip(arena.views(shadow), expected_shadow(values(module)), strict=True):
             assert_rounded_to_bfloat16(actual, exact)
+
+
+@pytest.mark.parametrize(("rows", "padded"), [(37, 40), (40, 40), (1, 8)])
+def test_padded_rows_are_zero_in_every_buffer(rows: int, padded: int) -> None:
+    arena = make_arena(rows=rows)
+    for flat, module in ((arena.student, modules(arena)[0]), (arena.teacher, modules(arena)[1])):
+        whole = arena.padded_rows(flat)
+        assert whole.shape == (padded, 256) and whole.data_ptr() == module.last_layer.weight_v.data_ptr()
+        assert torch.equal(whole[:rows], module.last_layer.weight_v) and not whole[rows:].any()
+    assert arena.student_shadow is not None and not arena.padded_rows(arena.student_shadow)[rows:].any()
 
 
 def test_shadows_are_for_those_who_ask() -> None:
@@ -286,8 +299,10 @@ def test_a_dropped_gradient_is_a_zero_in_the_table() -> None:
 def test_gradients_may_be_given() -> None:
     arena = make_arena()
     gradients = [p.detach().bfloat16() if p.requires_grad else None for p in modules(arena)[0].parameters()]
+    gradients[4] = torch.ones(1, 1, 64)
     arena.gather_gradients(gradients)
-    assert gathered(arena) == [1, 1, 1, 1, 1, 0, 1] and arena.gradient_dtype == torch.bfloat16
+    assert gathered(arena) == [1, 1, 1, 1, 1, 0, 1]
+    assert [address % 2 for address in arena.gradient_addresses.tolist()] == [1, 1, 1, 1, 0, 0, 1]
 
 
 def test_gradients_that_do_not_fit_are_refused() -> None:
@@ -298,8 +313,8 @@ def test_gradients_that_do_not_fit_are_refused() -> None:
         arena.gather_gradients(right[1:])
     with pytest.raises(ValueError, match="the shapes and the device"):
         arena.gather_gradients([torch.zeros(2), *right[1:]])
-    for wrong in (torch.zeros(1).bfloat16(), torch.zeros(1).double()):
-        with pytest.raises(ValueError, match="all float32 or all bfloat16"):
+    for wrong in (torch.zeros(1).half(), torch.zeros(1).double()):
+        with pytest.raises(ValueError, match="must be float32 or bfloat16"):
             arena.gather_gradients([wrong, *right[1:]])
     modules(arena)[0].double()
     with pytest.raises(ValueError, match="moved or replaced"):

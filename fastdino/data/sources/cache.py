@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastdino.files import atomic_path
+from fastdino.files import atomic_path, cache_folder
 
 # Changes with what the arrays mean.
 _FORMAT = "1"
