@@ -110,6 +110,13 @@ class TrainConfig:
         group=TRAINING,
         choices=("auto", "fp32", "bf16", "fp16"),
     )
+    implementation: str = option(
+        "auto",
+        "What computes loss, optimiser step, teacher and normalisation: Triton kernels, PyTorch, or its plainest code; "
+        "auto takes Triton on GPUs unless `fastdino doctor` found it wanting there. (fastdino)",
+        group=TRAINING,
+        choices=("auto", "triton", "torch", "reference"),
+    )
     accumulation_steps: int = option(
         1,
         "Batches whose gradients make one optimiser step; EMA, center and schedules move once per step. (fastdino)",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from fastdino import implementation as implementations
 from fastdino.reference import ema as reference_ema
 
 
@@ -12,9 +13,19 @@ from fastdino.reference import ema as reference_ema
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float, implementation: str = "auto") -> None:
     """teacher = momentum * teacher + (1 - momentum) * student, for every parameter; buffers stay.
 
-    `auto` is one multi-tensor call, exact at momentum 1; `reference` goes parameter by parameter.
+    Exact at momentum 1. `triton` is one launch, `torch` one multi-tensor call, `reference` goes parameter by parameter;
+    `auto` is what implementation.choose takes.
+
+    Raises ValueError for an unknown implementation, and for `triton` where it cannot run.
     """
-    if implementation == "reference":
-        reference_ema.update_teacher(teacher, student, momentum)
+    ours: list[Tensor] = list(teacher.parameters())
+    theirs: list[Tensor] = list(student.parameters())
+    if not ours:
         return
-    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    chosen = implementations.choose(implementations.TEACHER, implementation, ours[0].device).name
+    if chosen == "reference":
+        reference_ema.update_teacher(teacher, student, momentum)
+    elif chosen == "triton" and all(p.dtype == torch.float32 and p.is_contiguous() for p in (*ours, *theirs)):
+        implementations.kernels("ema").ema_(ours, theirs, momentum)
+    else:
+        torch._foreach_lerp_(ours, theirs, 1 - momentum)

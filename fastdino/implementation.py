@@ -41,12 +41,13 @@ def choose(operation: str, requested: str, device: torch.device) -> Choice:
         raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, not {requested!r}")
     if requested in ("torch", "reference"):
         return Choice(requested, "as asked for")
-    obstacle = why_no_triton(device)
     if requested == "triton":
+        obstacle = why_no_triton(device)
         if obstacle:
             raise ValueError(f"the Triton kernels cannot be used: {obstacle}")
         return Choice("triton", "as asked for")
-    obstacle = obstacle or _without_gpu(device) or record.why_distrusted(operation, device)
+    # In this order: without a GPU, Triton need not even be imported.
+    obstacle = _without_gpu(device) or why_no_triton(device) or record.why_distrusted(operation, device)
     return Choice("torch", obstacle) if obstacle else Choice("triton", "the fastest on this GPU")
 
 
@@ -55,7 +56,6 @@ def kernels(name: str) -> Any:
     return importlib.import_module(f"fastdino.kernels.{name}")
 
 
-@functools.cache
 def why_no_triton(device: torch.device) -> str:
     """What keeps kernels from running on `device`, with the remedy; empty if nothing does."""
     try:

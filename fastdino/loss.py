@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, distributed, nn
 
 from fastdino import blocked_loss
+from fastdino import implementation as implementations
 from fastdino.reference import loss as reference
 from fastdino.schedules import teacher_temperatures
-
-IMPLEMENTATIONS = ("auto", "reference")
 
 
 class DINOLoss(nn.Module):
@@ -19,8 +18,8 @@ class DINOLoss(nn.Module):
         out_dim: prototypes K.
         ncrops: crops per image that the student sees, the two global ones included.
         warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs, nepochs: the teacher's temperature by epoch.
-        implementation: `reference` is the plain PyTorch form; `auto` takes a few images at a time on CPUs, in less time
-            and memory (benchmarks/loss.py), and is the plain form elsewhere.
+        implementation: `reference` is the plain form; `torch` takes a few images at a time, in less time and memory
+            (benchmarks/loss.py); `triton` are two kernels; `auto` is what implementation.choose takes.
 
     Raises ValueError for an unknown implementation or a warm-up longer than the training.
     """
@@ -40,8 +39,10 @@ class DINOLoss(nn.Module):
         implementation: str = "auto",
     ) -> None:
         super().__init__()
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, not {implementation!r}")
+        if implementation not in implementations.IMPLEMENTATIONS:
+            raise ValueError(
+                f"implementation must be one of {', '.join(implementations.IMPLEMENTATIONS)}, not {implementation!r}"
+            )
         self.implementation = implementation
         self.ncrops = ncrops
         self.student_temp = student_temp
@@ -72,14 +73,44 @@ class DINOLoss(nn.Module):
         So micro-batches can share one center. The entropy is ln(out_dim) where the targets are uniform, 0 where they
         are one-hot; the loss minus it is KL(teacher || student), because each teacher view enters equally many pairs.
         """
-        teacher_temp = float(self.teacher_temp_schedule[epoch])
-        settings = self.center, self.ncrops, self.student_temp, teacher_temp
-        if self.implementation == "auto" and student_output.device.type == "cpu":
+        chosen = self.chosen(student_output.device)
+        if chosen == "triton":
+            # `forward` moves the center before the backward pass comes back to it.
+            settings = self.center.clone(), *self._settings(epoch)
+            return implementations.kernels("dino_loss").dino_loss(student_output, teacher_output, *settings)
+        settings = self.center, *self._settings(epoch)
+        if chosen == "torch":
             return blocked_loss.dino_loss(student_output, teacher_output, *settings)
         # Dividing by a temperature of 0.04 in half precision costs more digits than it has.
         student_output, teacher_output = at_least_float32(student_output), at_least_float32(teacher_output)
         loss = reference.dino_loss(student_output, teacher_output, *settings)
-        return loss, reference.teacher_entropy(teacher_output, self.center, teacher_temp)
+        return loss, reference.teacher_entropy(teacher_output, self.center, settings[-1])
+
+    def backward(
+        self, student_output: Tensor, teacher_output: Tensor, epoch: int, scale: float | Tensor = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """The same two, once the gradient of `scale` times the loss has gone back through `student_output`.
+
+        With `triton` the gradient takes the place of the student's logits, whose values are gone then, and columns
+        behind the center's are padding.
+        """
+        if self.chosen(student_output.device) == "triton":
+            gradient = student_output.detach()
+            values = implementations.kernels("dino_loss").dino_loss_and_gradient_(
+                gradient, teacher_output, self.center, *self._settings(epoch), scale
+            )
+            student_output.backward(gradient)
+            return values
+        loss, entropy = self.cross_entropy(student_output, teacher_output, epoch)
+        (loss * scale).backward()
+        return loss.detach(), entropy
+
+    def chosen(self, device: torch.device) -> str:
+        """The implementation for logits on `device`."""
+        return implementations.choose(implementations.LOSS, self.implementation, device).name
+
+    def _settings(self, epoch: int) -> tuple[int, float, float]:
+        return self.ncrops, self.student_temp, float(self.teacher_temp_schedule[epoch])
 
     @torch.no_grad()
     def update_center(self, teacher_output: Tensor) -> None:

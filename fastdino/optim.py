@@ -61,8 +61,13 @@ def cancel_gradients_last_layer(epoch: int, model: nn.Module, freeze_last_layer:
     if epoch >= freeze_last_layer:
         return
     for name, parameter in model.named_parameters():
-        if "last_layer" in name:
+        if is_of_last_layer(name):
             parameter.grad = None
+
+
+def is_of_last_layer(name: str) -> bool:
+    """Whether a parameter of this name belongs to the prototypes."""
+    return "last_layer" in name
 
 
 class LARS(Optimizer):

@@ -6,19 +6,24 @@ from functools import cache
 
 import torch
 
+from fastdino import implementation as implementations
+
 # Mean and standard deviation of ImageNet's training pictures on a 0 .. 1 scale, red, green, blue.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def normalize(crops: torch.Tensor) -> torch.Tensor:
-    """uint8 crops (..., 3, H, W) to float32 with ImageNet's mean and deviation, on the crops' device.
+def normalize(crops: torch.Tensor, dtype: torch.dtype = torch.float32, implementation: str = "auto") -> torch.Tensor:
+    """uint8 crops (..., 3, H, W) to `dtype` with ImageNet's mean and deviation, on the crops' device.
 
-    The operations and their order are those of torchvision's ToTensor and Normalize, so that the result has
-    their bits.
+    By `triton`, and by `torch` on CPUs, the result has the bits of torchvision's ToTensor and Normalize, rounded once
+    to 16-bit types. `implementation` is as in implementation.choose.
     """
+    choice = implementations.choose(implementations.NORMALISATION, implementation, crops.device)
+    if choice.name == "triton":
+        return implementations.kernels("normalize").normalize(crops.contiguous(), dtype)
     mean, std = _constants(crops.device)
-    return crops.to(torch.float32).div_(255).sub_(mean).div_(std)
+    return crops.to(torch.float32).div_(255).sub_(mean).div_(std).to(dtype)
 
 
 # Cached, because copying them to a GPU would make the host wait for it at every call.

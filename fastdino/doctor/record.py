@@ -41,7 +41,8 @@ def _read() -> dict[str, dict[str, str]]:
         content = json.loads(_path().read_text())
     except (OSError, RuntimeError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    entries = content.items() if isinstance(content, dict) else ()
+    return {subject: reasons for subject, reasons in entries if isinstance(reasons, dict)}
 
 
 def _subject(device: torch.device) -> str:

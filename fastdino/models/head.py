@@ -63,5 +63,9 @@ class DINOHead(nn.Module):
         self.last_layer = Prototypes(bottleneck_dim, out_dim)
         self.last_layer.weight_g.requires_grad = not norm_last_layer
 
+    def bottleneck(self, x: Tensor) -> Tensor:
+        """Features (R, in_dim) -> what the prototypes are compared with (R, bottleneck_dim), rows of length 1."""
+        return F.normalize(self.mlp(x), dim=-1)
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.last_layer(F.normalize(self.mlp(x), dim=-1))
+        return self.last_layer(self.bottleneck(x))

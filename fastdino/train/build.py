@@ -43,9 +43,11 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
         config.teacher_temp,
         config.warmup_teacher_temp_epochs,
         config.epochs,
+        implementation=config.implementation,
     ).to(device)
     precision = Precision(choose_precision(config.precision, config.use_fp16, device), device)
-    return Trainee(student, teacher, dino_loss, build_optimizer(config.optimizer, student), precision)
+    optimizer = build_optimizer(config.optimizer, student)
+    return Trainee(student, teacher, dino_loss, optimizer, precision, config.implementation)
 
 
 def initial_network(config: TrainConfig) -> MultiCropWrapper:

@@ -59,6 +59,7 @@ def load_checkpoint(path: Path, trainee: Trainee) -> int:
         for name, module in networks:
             module.load_state_dict(previous[name])
         raise
+    trainee.reload()
     if "fp16_scaler" in content:
         trainee.precision.load_state_dict(content["fp16_scaler"])
     return int(content["epoch"])

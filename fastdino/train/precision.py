@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,13 +20,18 @@ class Precision:
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type) if name == "fp16" else None
 
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """What the first layer computes in."""
+        return DTYPES[self.name]
+
     def autocast(self) -> torch.autocast:
         """Context in which matrix products run in the chosen format; does nothing for fp32."""
         return torch.autocast(self.device.type, DTYPES[self.name], enabled=self.name != "fp32")
 
-    def scale(self, loss: Tensor) -> Tensor:
-        """The loss as it should be differentiated."""
-        return loss if self.scaler is None else self.scaler.scale(loss)
+    def loss_scale(self) -> float | Tensor:
+        """What the loss is multiplied with before it is differentiated; on the device if it changes there."""
+        return 1.0 if self.scaler is None else self.scaler.scale(torch.ones((), device=self.device))
 
     def unscale_(self, optimizer: Optimizer) -> None:
         """Bring the gradients back to their true size, before anything looks at them."""
@@ -40,6 +46,16 @@ class Precision:
             self.scaler.step(optimizer)
             self.scaler.update()
 
+    def step_on_device(self, optimizer: Optimizer, launch: Callable[[Tensor | None, Tensor | None], None]) -> None:
+        """The same without waiting: `launch` gets what the gradients are still multiplied with and whether one of them
+        overflowed, one number each on the device, or None and None where nothing is scaled.
+        """
+        if self.scaler is None:
+            launch(None, None)
+        else:
+            self.scaler.step(cast(Optimizer, _Scaled(optimizer, launch)))
+            self.scaler.update()
+
     def state_dict(self) -> dict[str, Any] | None:
         """The scaler's state, or None where there is none."""
         return None if self.scaler is None else self.scaler.state_dict()
@@ -48,6 +64,21 @@ class Precision:
         """Restore the scaler; a run that does not scale has no use for it."""
         if self.scaler is not None and state:
             self.scaler.load_state_dict(state)
+
+
+class _Scaled:
+    """What torch's GradScaler takes for an optimiser that looks after overflows itself, such as its own fused ones."""
+
+    _step_supports_amp_scaling = True
+    grad_scale: Tensor
+    found_inf: Tensor
+
+    def __init__(self, optimizer: Optimizer, launch: Callable[[Tensor | None, Tensor | None], None]) -> None:
+        self.param_groups = optimizer.param_groups
+        self._launch = launch
+
+    def step(self) -> None:
+        self._launch(self.grad_scale, self.found_inf)
 
 
 def choose_precision(requested: str, use_fp16: bool, device: torch.device) -> str:

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from fastdino import implementation as implementations
 from fastdino import native
 from fastdino.config import TrainConfig
 from fastdino.cores import usable_cores
@@ -219,13 +220,15 @@ class Run:
         batches = iter(self.loader)
         for _ in range(self.schedules.steps_per_epoch):
             yield [
-                [normalize(self._on_device(crop)) for crop in crops]
+                [self._normalized(crop) for crop in crops]
                 for crops, _ in islice(batches, self.config.accumulation_steps)
             ]
 
-    def _on_device(self, crop: Tensor) -> Tensor:
-        # Only from pinned memory does the copy run beside the GPU's work.
-        return crop if self.device.type == "cpu" else crop.pin_memory().to(self.device, non_blocking=True)
+    def _normalized(self, crop: Tensor) -> Tensor:
+        if self.device.type != "cpu":
+            # Only from pinned memory does the copy run beside the GPU's work.
+            crop = crop.pin_memory().to(self.device, non_blocking=True)
+        return normalize(crop, self.trainee.precision.input_dtype, self.config.implementation)
 
     def _save(self, epoch: int) -> None:
         args = dataclasses.asdict(self.config)
@@ -269,10 +272,19 @@ class Run:
         self.console.print(
             f"{config.arch} ({parameters:.1f} M parameters) on {len(self.loader.source):,} pictures, {device}, "
             f"{self.trainee.precision.name}, {self.schedules.steps_per_epoch} steps of {config.batch_size} pictures "
-            f"an epoch{going_on}; crops by {self.loader.implementation}",
+            f"an epoch{going_on}; crops by {self.loader.implementation}, {choices_in_words(config, self.device)}",
             highlight=False,
             soft_wrap=True,
         )
+
+
+def choices_in_words(config: TrainConfig, device: torch.device) -> str:
+    """Who computes what, and why: `loss and update by torch (the device is a CPU)`."""
+    by_choice: dict[implementations.Choice, list[str]] = {}
+    for operation in implementations.OPERATIONS:
+        choice = implementations.choose(operation, config.implementation, device)
+        by_choice.setdefault(choice, []).append(operation)
+    return "; ".join(f"{', '.join(operations)} by {name} ({why})" for (name, why), operations in by_choice.items())
 
 
 def seed_step(seed: int, step: int) -> None:

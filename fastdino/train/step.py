@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
-from fastdino.ema import update_teacher
+from fastdino import implementation as implementations
 from fastdino.loss import DINOLoss
+from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
-from fastdino.optim import cancel_gradients_last_layer, clip_gradients
 from fastdino.train.precision import Precision
+from fastdino.train.update import StepValues, TorchUpdate, Update
 
 
 @dataclass
@@ -26,15 +28,23 @@ class Trainee:
     dino_loss: DINOLoss
     optimizer: Optimizer
     precision: Precision
+    implementation: str = "auto"
 
+    @cached_property
+    def update(self) -> Update:
+        """Made for the first step: it may move the weights to another place, where they stay."""
+        parts = self.student, self.teacher, self.dino_loss, self.optimizer, self.precision
+        choice = implementations.choose(implementations.UPDATE, self.implementation, self.precision.device)
+        if choice.name == "triton" and type(self.optimizer) is AdamW:
+            from fastdino.train.fused_update import FusedUpdate
 
-class StepValues(NamedTuple):
-    """Where the schedules stand at one step."""
+            return FusedUpdate(*parts)
+        return TorchUpdate(*parts, self.implementation)
 
-    epoch: int
-    lr: float
-    weight_decay: float
-    momentum: float
+    def reload(self) -> None:
+        """To be called after weights were changed from outside, as by a checkpoint."""
+        if "update" in vars(self):
+            self.update.reload()
 
 
 class StepMetrics(NamedTuple):
@@ -64,29 +74,24 @@ def train_step(
         clip_grad: largest L2 norm of each gradient tensor; 0 for none.
         freeze_last_layer: epochs in which the prototypes stay fixed.
     """
-    student, teacher, dino_loss, optimizer, precision = vars(trainee).values()
-    set_schedules(optimizer, values)
-    optimizer.zero_grad()
-    teacher_means, metrics = [], []
+    student, teacher, dino_loss, precision = trainee.student, trainee.teacher, trainee.dino_loss, trainee.precision
+    update, teacher_head = trainee.update, cast(DINOHead, teacher.head)
+    set_schedules(trainee.optimizer, values)
+    update.start(len(batches))
+    metrics = []
     for crops in batches:
-        with precision.autocast():
-            with torch.no_grad():
-                teacher_features = teacher.features(crops[:2])
-                teacher_logits = teacher.head(teacher_features)
-            student_logits = student(crops)
-        loss, entropy = dino_loss.cross_entropy(student_logits, teacher_logits, values.epoch)
-        precision.scale(loss / len(batches)).backward()
-        metrics.append(torch.stack((loss.detach(), entropy, feature_std(teacher_features))))
-        teacher_means.append(teacher_logits.float().mean(dim=0, keepdim=True))
-
-    precision.unscale_(optimizer)
-    if clip_grad:
-        clip_gradients(student, clip_grad)
-    cancel_gradients_last_layer(values.epoch, student, freeze_last_layer)
-    precision.step(optimizer)
-    # Micro-batches are equally large, so the mean of their means is the mean over the whole batch.
-    dino_loss.update_center(torch.cat(teacher_means))
-    update_teacher(teacher, student, values.momentum)
+        with update.weights():
+            with precision.autocast():
+                with torch.no_grad():
+                    teacher_features = teacher.features(crops[:2])
+                    bottleneck = teacher_head.bottleneck(teacher_features)
+                    teacher_logits = teacher_head.last_layer(bottleneck)
+                student_logits = student(crops)
+            scale = precision.loss_scale() / len(batches)
+            loss, entropy = dino_loss.backward(student_logits, teacher_logits, values.epoch, scale)
+        update.observe(bottleneck, teacher_logits)
+        metrics.append(torch.stack((loss, entropy, feature_std(teacher_features))))
+    update.finish(values, clip_grad, freeze_last_layer)
     return StepMetrics(*torch.stack(metrics).mean(dim=0))
 
 

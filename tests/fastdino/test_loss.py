@@ -13,7 +13,7 @@ from fastdino import DINOLoss
 WARMUP_EPOCHS, EPOCHS = 5, 10
 
 
-@pytest.mark.parametrize("implementation", ["auto", "reference"])
+@pytest.mark.parametrize("implementation", ["triton", "torch", "reference"])
 @pytest.mark.parametrize("case", ["c0", "c1", "c2"])
 def test_three_steps_equal_the_originals(
     golden: Callable[[str], dict[str, Tensor]], golden_meta: dict[str, Any], case: str, implementation: str
@@ -91,5 +91,5 @@ def test_center_moves_after_the_loss_and_only_in_forward() -> None:
 
 
 def test_unknown_implementation_is_named() -> None:
-    with pytest.raises(ValueError, match="auto, reference"):
+    with pytest.raises(ValueError, match="auto, triton, torch, reference"):
         DINOLoss(11, 4, 0.04, 0.04, 0, 2, implementation="cuda")

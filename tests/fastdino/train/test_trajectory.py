@@ -31,11 +31,14 @@ def network(s: dict[str, Any]) -> MultiCropWrapper:
     )
 
 
-def trainee_of(s: dict[str, Any]) -> Trainee:
+def trainee_of(s: dict[str, Any], implementation: str) -> Trainee:
     student, teacher = network(s), network(s).requires_grad_(False)
     warmup, temp, epochs = s["teacher_temp"]
-    loss = DINOLoss(s["out_dim"], s["local_crops"] + 2, warmup, temp, epochs, s["epochs"])
-    return Trainee(student, teacher, loss, build_optimizer("adamw", student), Precision("fp32", torch.device("cpu")))
+    loss = DINOLoss(
+        s["out_dim"], s["local_crops"] + 2, warmup, temp, epochs, s["epochs"], implementation=implementation
+    )
+    precision = Precision("fp32", torch.device("cpu"))
+    return Trainee(student, teacher, loss, build_optimizer("adamw", student), precision, implementation)
 
 
 def schedules_of(s: dict[str, Any]) -> Schedules:
@@ -54,11 +57,12 @@ def crops_of(arrays: dict[str, Tensor], step: int, settings: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
+@pytest.mark.parametrize("implementation", ["triton", "torch", "reference"])
 def test_losses_and_final_weights(
-    golden: Callable[[str], dict[str, Tensor]], golden_meta: dict[str, Any], micro_batches: int
+    golden: Callable[[str], dict[str, Tensor]], golden_meta: dict[str, Any], micro_batches: int, implementation: str
 ) -> None:
     arrays, settings = golden("trajectory"), golden_meta["trajectory"]
-    trainee, schedules = trainee_of(settings), schedules_of(settings)
+    trainee, schedules = trainee_of(settings, implementation), schedules_of(settings)
     initial = {k.removeprefix("init."): v for k, v in arrays.items() if k.startswith("init.")}
     trainee.student.load_state_dict(initial)
     trainee.teacher.load_state_dict(initial)
