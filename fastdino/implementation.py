@@ -59,10 +59,10 @@ def kernels(name: str) -> Any:
 def why_no_triton(device: torch.device) -> str:
     """What keeps kernels from running on `device`, with the remedy; empty if nothing does."""
     try:
-        import triton
+        interpreted = kernels("launch").interpreted()
     except Exception as error:  # whatever a broken installation raises
-        return f"Triton does not load ({type(error).__name__}: {error}); reinstall torch, which brings it"
-    if triton.knobs.runtime.interpret:
+        return f"they do not load ({type(error).__name__}: {error}); reinstall torch, which brings Triton, and fastdino"
+    if interpreted:
         return ""
     if device.type != "cuda":
         return _without_gpu(device)

@@ -11,9 +11,14 @@ import triton
 from torch import Tensor
 
 
+def interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter, on tensors of a CPU."""
+    return bool(triton.knobs.runtime.interpret)
+
+
 def check_device(device: torch.device) -> None:
     """Raises ValueError unless kernels can run on tensors of this device: a GPU's, or the interpreter's."""
-    if device.type == "cpu" and not triton.knobs.runtime.interpret:
+    if device.type == "cpu" and not interpreted():
         raise ValueError(
             "the Triton kernels run on GPUs, and these tensors are on the CPU: use the PyTorch implementation"
         )
@@ -21,7 +26,7 @@ def check_device(device: torch.device) -> None:
 
 def warp_size() -> int:
     """Threads that run in step on the current device."""
-    return 32 if triton.knobs.runtime.interpret else triton.runtime.driver.active.get_current_target().warp_size
+    return 32 if interpreted() else triton.runtime.driver.active.get_current_target().warp_size
 
 
 def device_of(tensor: Tensor) -> AbstractContextManager[Any]:

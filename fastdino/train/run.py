@@ -111,6 +111,7 @@ class Run:
         self.output_dir = Path(config.output_dir)
         self.checkpoint = self.output_dir / "checkpoint.pth"
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.choices = choices_in_words(config, self.device)
         self.loader = MultiCropLoader(
             config.data_path,
             config.batch_size_per_gpu,
@@ -272,17 +273,23 @@ class Run:
         self.console.print(
             f"{config.arch} ({parameters:.1f} M parameters) on {len(self.loader.source):,} pictures, {device}, "
             f"{self.trainee.precision.name}, {self.schedules.steps_per_epoch} steps of {config.batch_size} pictures "
-            f"an epoch{going_on}; crops by {self.loader.implementation}, {choices_in_words(config, self.device)}",
+            f"an epoch{going_on}; crops by {self.loader.implementation}, {self.choices}",
             highlight=False,
             soft_wrap=True,
         )
 
 
 def choices_in_words(config: TrainConfig, device: torch.device) -> str:
-    """Who computes what, and why: `loss and update by torch (the device is a CPU)`."""
+    """Who computes what, and why: `loss, update by torch (the device is a CPU)`.
+
+    Raises UserError if what is asked for cannot run.
+    """
     by_choice: dict[implementations.Choice, list[str]] = {}
     for operation in implementations.OPERATIONS:
-        choice = implementations.choose(operation, config.implementation, device)
+        try:
+            choice = implementations.choose(operation, config.implementation, device)
+        except ValueError as error:
+            raise UserError(f"--implementation {config.implementation}: {error}") from error
         by_choice.setdefault(choice, []).append(operation)
     return "; ".join(f"{', '.join(operations)} by {name} ({why})" for (name, why), operations in by_choice.items())
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fastdino import TrainConfig, train
+from fastdino import implementation as implementations
 from fastdino.cli import main
 from fastdino.errors import TrainingFailed, UserError
 from fastdino.train import run as run_module
@@ -236,6 +237,32 @@ def test_what_cannot_work_is_said_at_once(
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         train(config(picture_folder, tmp_path, **changes))
+
+
+def test_the_kernels_train_alike_and_the_log_says_so(
+    picture_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In Triton's interpreter."""
+    pytest.importorskip("triton", reason="Triton is made for Linux only")
+    changes = {"arch": "resnet_small", "out_dim": 61, "head_hidden_dim": 8, "epochs": 1}
+    losses = {}
+    for implementation in ("torch", "triton"):
+        result = train(config(picture_folder, tmp_path / implementation, implementation=implementation, **changes))
+        losses[implementation] = result.log[0]["train_loss"]
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"loss, teacher, update, normalisation by {implementation} (as asked for)" in said
+    # Three steps of float32 after another order of sums.
+    assert losses["triton"] == pytest.approx(losses["torch"], rel=1e-4)
+
+
+def test_kernels_that_cannot_run_are_refused_at_once(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    implementations.choose.cache_clear()
+    monkeypatch.setattr(implementations, "why_no_triton", lambda device: "there is none")
+    with pytest.raises(UserError, match="--implementation triton: the Triton kernels cannot be used: there is none"):
+        train(config(picture_folder, tmp_path, implementation="triton"))
+    implementations.choose.cache_clear()
 
 
 def test_checkpoint_of_another_architecture(finished: Path, picture_folder: Path, tmp_path: Path) -> None:
