@@ -136,7 +136,7 @@ def launch_adamw_ema() -> None:
     both.attach(torch.optim.AdamW(both.student_parameters()))
     scalars = StepScalars(lr=1e-3, weight_decay=0.04, momentum=0.996).on(both.device)
     prototypes, width = both.student_parameters()[both.normalised].shape
-    adamw_ema_(both, scalars, torch.zeros(1, prototypes), torch.zeros(width))
+    adamw_ema_(both, scalars, torch.zeros(1, prototypes), torch.zeros(8, width))
 
 
 def launch_normalize(size: int) -> None:

@@ -76,21 +76,22 @@ class StepScalars(NamedTuple):
 
 
 @torch.no_grad()
-def adamw_ema_(arena: Arena, scalars: Tensor, center: Tensor | None = None, mean_input: Tensor | None = None) -> Tensor:
+def adamw_ema_(arena: Arena, scalars: Tensor, center: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
     """One step of both networks of `arena`, on the gradients that `arena.gather_gradients()` has found.
 
     Args:
         arena: with an optimiser attached, whose state moves on.
         scalars: `StepScalars` as a float64 tensor on the arena's device.
         center: the loss's, K float32 values for the K normalised rows, moved too if it is given.
-        mean_input: mean over the batch of what the teacher multiplied with its normalised rows, contiguous float32.
+        inputs: (R, D), contiguous float32: what the teacher multiplied with its normalised rows, or means of equally
+            many of these.
 
     Returns:
         `arena.norms`: the gradients' L2 norms, unscaled and before clipping, one a parameter, 0 without gradient;
         float32, on the device, overwritten by the next step.
 
     Raises:
-        ValueError: no optimiser is attached, or `scalars`, `center` or `mean_input` is of another kind.
+        ValueError: no optimiser is attached, or `scalars`, `center` or `inputs` is of another kind.
     """
     if arena.exp_avg is None or arena.exp_avg_sq is None:
         raise ValueError("the arena has no optimiser's state yet: call arena.attach(optimizer) first")
@@ -100,19 +101,21 @@ def adamw_ema_(arena: Arena, scalars: Tensor, center: Tensor | None = None, mean
             f"scalars must be float64 of shape {expected} on {arena.device}, not {scalars.dtype} of shape "
             f"{tuple(scalars.shape)} on {scalars.device}"
         )
-    _check_center(arena, center, mean_input)
+    _check_center(arena, center, inputs)
     launch.check_device(arena.device)
     layout = arena.layout
     squares = arena.student.new_empty(len(layout.chunks))
     constants = arena.student.new_empty(len(layout.tensors), CONSTANTS)
+    mean = arena.student.new_empty(layout.shape.width)
     constexprs = {
         **block_constants(layout.shape),
+        "CENTER": center is not None,
         "OF_ROWS": arena.gradients_of_rows,
         "ACC": accumulator(arena),
     }
     shadows = arena.student_shadow, arena.teacher_shadow
     with launch.device_of(arena.student):
-        squares_and_constants[len(layout.chunks),](
+        squares_and_constants[len(layout.chunks) + (center is not None),](
             layout.chunks,
             layout.tensors,
             arena.gradient_addresses,
@@ -122,6 +125,9 @@ def adamw_ema_(arena: Arena, scalars: Tensor, center: Tensor | None = None, mean
             arena.steps,
             squares,
             constants,
+            mean if inputs is None else inputs,
+            mean,
+            0 if inputs is None else len(inputs),
             SPAN=SPAN,
             **constexprs,
             **squares_options(layout.shape, arena.gradients_of_rows, launch.warp_size()),
@@ -138,27 +144,37 @@ def adamw_ema_(arena: Arena, scalars: Tensor, center: Tensor | None = None, mean
             arena.teacher,
             *(arena.student if shadow is None else shadow for shadow in shadows),
             arena.norms,
-            arena.norms if mean_input is None else mean_input,
+            mean,
             arena.norms if center is None else center,
             0 if center is None else center.numel(),
             CHUNKS=MOST_CHUNKS,
             SHADOWS=arena.student_shadow is not None,
-            CENTER=center is not None,
             **constexprs,
             **block_options(layout.shape.tile, launch.warp_size()),
         )
     return arena.norms
 
 
-def _check_center(arena: Arena, center: Tensor | None, mean_input: Tensor | None) -> None:
-    if center is None and mean_input is None:
+def _check_center(arena: Arena, center: Tensor | None, inputs: Tensor | None) -> None:
+    if center is None and inputs is None:
         return
     if arena.normalised is None:
         raise ValueError("the center moves with normalised rows only, and the arena has none")
     prototypes, width = arena.student_parameters()[arena.normalised].shape
-    for name, x, count in (("center", center, prototypes), ("mean_input", mean_input, width)):
-        if x is None or x.numel() != count or not x.is_contiguous() or x.device != arena.device:
-            raise ValueError(f"{name} must have {count} values, contiguous on {arena.device}")
+    if center is None or center.numel() != prototypes or not _readable(center, arena):
+        raise ValueError(f"the center must have {prototypes} values, contiguous float32 on {arena.device}")
+    if (
+        inputs is None
+        or inputs.dim() != 2
+        or inputs.shape[1] != width
+        or not len(inputs)
+        or not _readable(inputs, arena)
+    ):
+        raise ValueError(f"inputs must be (R, {width}), contiguous float32 on {arena.device}")
+
+
+def _readable(x: Tensor, arena: Arena) -> bool:
+    return x.is_contiguous() and x.dtype == torch.float32 and x.device == arena.device
 
 
 def squares_options(shape: Blocks, of_rows: bool, warp_size: int) -> dict[str, Any]:
@@ -171,30 +187,38 @@ def configurations(warp_size: int) -> Iterator[Configuration]:
     """What the launcher can choose but for float64, which is for checks."""
     for of_rows, width in itertools.product((False, True), WIDTHS):
         shape = blocks_of_rows(width)
-        if of_rows or width == WIDTHS[0]:
-            yield _of_squares(shape, of_rows, warp_size)
+        for center in (False, True):
+            yield _of_squares(shape, center, of_rows, warp_size)
         for shadows, center in itertools.product((False, True), repeat=2):
             yield _of_step(shape, shadows, center, of_rows, warp_size)
 
 
-def _of_squares(shape: Blocks, of_rows: bool, warp_size: int) -> Configuration:
+def _of_squares(shape: Blocks, center: bool, of_rows: bool, warp_size: int) -> Configuration:
     options = squares_options(shape, of_rows, warp_size)
-    constexprs = {**block_constants(shape), "SPAN": SPAN, "OF_ROWS": of_rows, "ACC": tl.float32}
+    constexprs = {
+        **block_constants(shape),
+        "SPAN": SPAN,
+        "CENTER": center,
+        "OF_ROWS": of_rows,
+        "ACC": tl.float32,
+    }
     return Configuration(
-        f"gradients of rows of {shape.width}" if of_rows else "gradients",
+        f"gradients{' of normalised rows' * of_rows}, rows of {shape.width}{', center' * center}",
         squares_and_constants,
         {
             **dict.fromkeys(("chunks_ptr", "tensors_ptr", "decays_ptr"), "*i32:16"),
             "addresses_ptr": "*i64:16",
             "scalars_ptr": "*fp64:16",
             **dict.fromkeys(("student_ptr", "steps_ptr", "squares_ptr", "constants_ptr"), "*fp32:16"),
+            **dict.fromkeys(("inputs_ptr", "mean_ptr"), "*fp32:16"),
+            "inputs": "i32",
             **dict.fromkeys(constexprs, "constexpr"),
         },
         constexprs,
         options,
         # Of float32 gradients; a thread takes a QUAD at a time, which bfloat16 has in 64 bits.
         wide_loads=SPAN // (options["num_warps"] * warp_size * 4),
-        extreme=shape.width in EXTREME_WIDTHS,
+        extreme=center and shape.width in EXTREME_WIDTHS,
     )
 
 

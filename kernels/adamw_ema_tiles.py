@@ -23,7 +23,7 @@ MOVES, DECAY, STEP_SIZE, ROOT_BIAS, WEIGHT1, KEEP2, WEIGHT2, EPSILON, AVERAGE, L
 ROW = tl.constexpr(CONSTANTS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["inputs"])
 def squares_and_constants(
     chunks_ptr,  # (chunks, 3)
     tensors_ptr,  # (tensors, 4)
@@ -34,6 +34,65 @@ def squares_and_constants(
     steps_ptr,  # (tensors,), changed
     squares_ptr,  # (chunks,), written
     constants_ptr,  # (tensors, CONSTANTS), written
+    inputs_ptr,  # (inputs, WIDTH), read if there is a center
+    mean_ptr,  # (WIDTH,), written if there is one
+    inputs,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED_WIDTH: tl.constexpr,
+    SPAN: tl.constexpr,
+    CENTER: tl.constexpr,
+    OF_ROWS: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """Each program owns a chunk; if there is a center, the last one owns the mean of what the prototypes were given."""
+    chunk = tl.program_id(0)
+    if chunk < tl.num_programs(0) - CENTER:
+        _of_chunk(
+            chunk,
+            chunks_ptr,
+            tensors_ptr,
+            addresses_ptr,
+            decays_ptr,
+            scalars_ptr,
+            student_ptr,
+            steps_ptr,
+            squares_ptr,
+            constants_ptr,
+            ROWS,
+            WIDTH,
+            PADDED_WIDTH,
+            SPAN,
+            OF_ROWS,
+            ACC,
+        )
+    elif CENTER:
+        _mean_of_rows(inputs_ptr, mean_ptr, inputs, WIDTH, PADDED_WIDTH, ACC)
+
+
+@triton.jit
+def _mean_of_rows(inputs_ptr, mean_ptr, inputs, WIDTH: tl.constexpr, PADDED_WIDTH: tl.constexpr, ACC: tl.constexpr):
+    AT_ONCE: tl.constexpr = 1024 // PADDED_WIDTH if PADDED_WIDTH < 1024 else 1
+    row, column = tl.arange(0, AT_ONCE)[:, None], tl.arange(0, PADDED_WIDTH)
+    sums = tl.zeros((AT_ONCE, PADDED_WIDTH), ACC)
+    for start in range(0, inputs, AT_ONCE):
+        inside = (start + row < inputs) & (column < WIDTH)[None, :]
+        sums += tl.load(inputs_ptr + (start + row) * WIDTH + column[None, :], mask=inside, other=0).to(ACC)
+    tl.store(mean_ptr + column, tl.sum(sums, axis=0) / inputs, mask=column < WIDTH)
+
+
+@triton.jit
+def _of_chunk(
+    chunk,
+    chunks_ptr,
+    tensors_ptr,
+    addresses_ptr,
+    decays_ptr,
+    scalars_ptr,
+    student_ptr,
+    steps_ptr,
+    squares_ptr,
+    constants_ptr,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
     PADDED_WIDTH: tl.constexpr,
@@ -41,8 +100,7 @@ def squares_and_constants(
     OF_ROWS: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Each program owns a chunk; that of a parameter's first chunk prepares the parameter's constants."""
-    chunk = tl.program_id(0)
+    """The program of a parameter's first chunk also prepares the parameter's constants."""
     tensor = tl.load(chunks_ptr + 3 * chunk)
     first = tl.load(chunks_ptr + 3 * chunk + 1).to(tl.int64)
     quads = tl.load(chunks_ptr + 3 * chunk + 2)

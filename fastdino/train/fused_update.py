@@ -72,8 +72,9 @@ class FusedUpdate:
 
     def observe(self, bottleneck: Tensor, teacher_logits: Tensor) -> None:
         """See `Update`. The mean of the prototypes' products is their product with the mean."""
-        seen = bottleneck if self.unit_prototypes else teacher_logits
-        self._center_inputs.append(seen.float().mean(dim=0))
+        # Micro-batches are equally large, so the mean of their means is the mean over the whole batch.
+        seen = bottleneck.float() if self.unit_prototypes else teacher_logits.float().mean(dim=0, keepdim=True)
+        self._center_inputs.append(seen)
 
     def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int) -> None:
         """See `Update`."""
@@ -88,7 +89,7 @@ class FusedUpdate:
         self._values = values, clip_grad
         self.precision.step_on_device(self.optimizer, self._launch)
         if not self.unit_prototypes:
-            self.dino_loss.update_center(torch.stack(self._center_inputs))
+            self.dino_loss.update_center(torch.cat(self._center_inputs))
 
     def reload(self) -> None:
         """See `Update`."""
@@ -111,12 +112,8 @@ class FusedUpdate:
         for name, scalar in (("grad_scale", grad_scale), ("found_inf", found_inf)):
             if scalar is not None:
                 scalars[self.kernels.StepScalars._fields.index(name)].copy_(scalar.squeeze())
-        center = (self.dino_loss.center, self._mean_input()) if self.unit_prototypes else ()
+        center = (self.dino_loss.center, torch.cat(self._center_inputs)) if self.unit_prototypes else ()
         self.kernels.adamw_ema_(self.arena, scalars, *center)
-
-    def _mean_input(self) -> Tensor:
-        # Micro-batches are equally large.
-        return torch.stack(self._center_inputs).mean(dim=0) if len(self._center_inputs) > 1 else self._center_inputs[0]
 
     def _views(self, shadow: Tensor | None) -> list[Tensor]:
         return [] if shadow is None else self.arena.views(shadow)

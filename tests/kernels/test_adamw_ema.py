@@ -358,22 +358,23 @@ def test_gradients_of_both_types_may_meet_in_a_step() -> None:
 
 
 @pytest.mark.parametrize("found_inf", [False, True])
-@pytest.mark.parametrize("width", [256, 192, 6])
-def test_the_center_moves_to_what_the_teachers_rows_made_of_the_mean(width: int, found_inf: bool) -> None:
+@pytest.mark.parametrize(("width", "given"), [(256, 6), (192, 1), (6, 17)])
+def test_the_center_moves_to_what_the_teachers_rows_made_of_the_mean(width: int, given: int, found_inf: bool) -> None:
     pair, plain = InArena(width), InArena(width)
     generator = torch.Generator().manual_seed(1)
-    center, mean = torch.randn(1, ROWS_COUNT, generator=generator), torch.randn(width, generator=generator)
+    center, inputs = (torch.randn(count, n, generator=generator) for count, n in ((1, ROWS_COUNT), (given, width)))
+    mean = inputs.double().mean(dim=0)
     rows = torch.nn.functional.normalize(pair.teacher.last_layer.weight_v.double(), dim=1)
-    expected = 0.9 * center.double() + 0.1 * (rows @ mean.double())
+    expected = 0.9 * center.double() + 0.1 * (rows @ mean)
     step = Step(0, found_inf=found_inf)
     pair.arena.gather_gradients(step.gradients(pair.student))
     with Probe() as probe:
         for i, gradient in enumerate(pair.arena.gradients()):
             probe.watch(f"gradient {i}", gradient)
-        adamw_ema_(pair.arena, step.scalars(), center, mean)
-    # A sum of `width` products of at most |mean| together, a row's length among them, and the average.
-    largest = float(mean.norm() + center.abs().max())
-    torch.testing.assert_close(center.double(), expected, rtol=0, atol=(2 * width + 4) * 2**-24 * largest)
+        adamw_ema_(pair.arena, step.scalars(), center, inputs)
+    # The mean, a sum of `width` products of at most its length together, a row's length, and the average.
+    largest = float(inputs.norm(dim=1).max() + center.abs().max())
+    torch.testing.assert_close(center.double(), expected, rtol=0, atol=(2 * width + given + 4) * 2**-24 * largest)
     plain.step(step)
     assert equal(pair.state(), plain.state())
     assert probe.stored("adamw_and_ema", "center_ptr") == 4 * ROWS_COUNT
@@ -455,13 +456,13 @@ def test_what_does_not_fit_is_said_in_a_sentence() -> None:
         with pytest.raises(ValueError, match=r"scalars must be float64 of shape \(10,\) on cpu"):
             adamw_ema_(arena, wrong)
     with pytest.raises(ValueError, match="with normalised rows only"):
-        adamw_ema_(arena, Step(0).scalars(), torch.zeros(68), torch.zeros(256))
+        adamw_ema_(arena, Step(0).scalars(), torch.zeros(68), torch.zeros(1, 256))
     rows = Arena(*whole_networks(), normalised_rows="1.weight")
     rows.attach(AdamW(rows.student_parameters()))
-    for center, mean in ((torch.zeros(67), torch.zeros(256)), (torch.zeros(68), None), (torch.zeros(68), mean_of_8())):
-        with pytest.raises(ValueError, match=r"must have (68|256) values, contiguous on cpu"):
-            adamw_ema_(rows, Step(0).scalars(), center, mean)
-
-
-def mean_of_8() -> Tensor:
-    return torch.zeros(256, 8)[:, 0]
+    right = torch.zeros(68), torch.zeros(4, 256)
+    for center in (torch.zeros(67), torch.zeros(68).double(), None):
+        with pytest.raises(ValueError, match="the center must have 68 values, contiguous float32 on cpu"):
+            adamw_ema_(rows, Step(0).scalars(), center, right[1])
+    for inputs in (torch.zeros(256), torch.zeros(0, 256), torch.zeros(256, 4).T, None):
+        with pytest.raises(ValueError, match=r"inputs must be \(R, 256\), contiguous float32 on cpu"):
+            adamw_ema_(rows, Step(0).scalars(), right[0], inputs)
