@@ -173,7 +173,7 @@ class Arena:
                 normalisation is in its graph.
 
         They are read where they are if kernels can do so, and copied otherwise. Addresses go to the device only when
-        they have changed, without waiting. They are used until the next call and are kept alive until then.
+        they have changed, without waiting. They are kept alive until the next call or `release_gradients`.
 
         Raises:
             ValueError: the gradients do not fit, or parameters were moved or replaced.
@@ -196,6 +196,10 @@ class Arena:
     def gradients(self) -> list[Tensor]:
         """The gradients that the last `gather_gradients` found, as kernels read them."""
         return [g for g in self._kept if g is not None]
+
+    def release_gradients(self) -> None:
+        """Once the kernels that read them are launched: their memory may be taken for the next step's."""
+        self._kept = [None] * len(self._kept)
 
     def _in_arena(self, gradient: Tensor) -> bool:
         """Gradients there are padded."""

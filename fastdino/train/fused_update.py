@@ -65,7 +65,7 @@ class FusedUpdate:
                 copies.swap()
 
     def start(self, batches: int) -> None:
-        """See `Update`. Gradients of bfloat16 add up in float32."""
+        """See `Update`. Those of several micro-batches add up in float32."""
         self.optimizer.zero_grad()
         self.copies[0].zero_grad(torch.bfloat16 if batches == 1 else torch.float32)
         self._center_inputs = []
@@ -88,6 +88,7 @@ class FusedUpdate:
         self.arena.gather_gradients(gradients, of_shadows=self.copies[0].has_unit_rows)
         self._values = values, clip_grad
         self.precision.step_on_device(self.optimizer, self._launch)
+        self.arena.release_gradients()
         if not self.unit_prototypes:
             self.dino_loss.update_center(torch.cat(self._center_inputs))
 

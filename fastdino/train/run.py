@@ -16,7 +16,6 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from fastdino import implementation as implementations
 from fastdino import native
 from fastdino.config import TrainConfig
 from fastdino.cores import usable_cores
@@ -27,6 +26,7 @@ from fastdino.errors import TrainingFailed, UserError
 from fastdino.files import write_atomically
 from fastdino.train.build import Schedules, build_schedules, build_trainee
 from fastdino.train.checkpoint import load_checkpoint, save_checkpoint
+from fastdino.train.choices import choices_in_words, why_narrow
 from fastdino.train.guards import explained_failures, stop_on_sigterm
 from fastdino.train.log import RunLog
 from fastdino.train.progress import TrainingProgress
@@ -263,6 +263,9 @@ class Run:
 
     def _announce(self) -> None:
         config = self.config
+        narrow = why_narrow(config, self.trainee.precision.name, self.device)
+        if narrow:
+            self.console.print(f"[yellow]note:[/] {narrow}", highlight=False, soft_wrap=True)
         if not native.available():
             self.console.print(f"[yellow]note:[/] {native.why_not()}", highlight=False, soft_wrap=True)
         parameters = sum(p.numel() for p in self.trainee.student.backbone.parameters()) / 1e6
@@ -277,21 +280,6 @@ class Run:
             highlight=False,
             soft_wrap=True,
         )
-
-
-def choices_in_words(config: TrainConfig, device: torch.device) -> str:
-    """Who computes what, and why: `loss, update by torch (the device is a CPU)`.
-
-    Raises UserError if what is asked for cannot run.
-    """
-    by_choice: dict[implementations.Choice, list[str]] = {}
-    for operation in implementations.OPERATIONS:
-        try:
-            choice = implementations.choose(operation, config.implementation, device)
-        except ValueError as error:
-            raise UserError(f"--implementation {config.implementation}: {error}") from error
-        by_choice.setdefault(choice, []).append(operation)
-    return "; ".join(f"{', '.join(operations)} by {name} ({why})" for (name, why), operations in by_choice.items())
 
 
 def seed_step(seed: int, step: int) -> None:

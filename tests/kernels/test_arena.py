@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -286,6 +287,18 @@ def test_gradients_in_the_arena_stay_where_they_are() -> None:
         assert [a for a in arena.gradient_addresses.tolist() if a] == pointers
         for gradient, p in zip(arena.gradients(), trainable, strict=True):
             assert torch.equal(gradient, 2 * p.detach())
+
+
+def test_released_gradients_make_room_and_keep_their_addresses() -> None:
+    arena = make_arena()
+    backward(arena)
+    arena.gather_gradients()
+    addresses = arena.gradient_addresses.clone()
+    kept = weakref.ref(arena.gradients()[1])
+    arena.release_gradients()
+    assert kept() is None and arena.gradients() == []
+    arena.gather_gradients()
+    assert len(arena.gradients()) == 6 and torch.equal(arena.gradient_addresses[4:], addresses[4:])
 
 
 def test_a_dropped_gradient_is_a_zero_in_the_table() -> None:

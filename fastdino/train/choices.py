@@ -1,0 +1,33 @@
+"""Which implementations a run takes, in words for its log."""
+
+from __future__ import annotations
+
+import torch
+
+from fastdino import implementation as implementations
+from fastdino.config import TrainConfig
+from fastdino.errors import UserError
+
+
+def choices_in_words(config: TrainConfig, device: torch.device) -> str:
+    """Who computes what, and why: `loss, update by torch (the device is a CPU)`.
+
+    Raises UserError if what is asked for cannot run.
+    """
+    by_choice: dict[implementations.Choice, list[str]] = {}
+    for operation in implementations.OPERATIONS:
+        try:
+            choice = implementations.choose(operation, config.implementation, device)
+        except ValueError as error:
+            raise UserError(f"--implementation {config.implementation}: {error}") from error
+        by_choice.setdefault(choice, []).append(operation)
+    return "; ".join(f"{', '.join(operations)} by {name} ({why})" for (name, why), operations in by_choice.items())
+
+
+def why_narrow(config: TrainConfig, precision: str, device: torch.device) -> str | None:
+    """Why the loss kernels move this run's logits one by one; None if they do not, or if others compute the loss."""
+    padded = precision == "bf16" and config.norm_last_layer and config.optimizer == "adamw"
+    if padded or implementations.choose(implementations.LOSS, config.implementation, device).name != "triton":
+        return None
+    logits = torch.empty(1, config.out_dim, device="meta")
+    return implementations.kernels("dino_loss_launch").why_narrow(logits)
