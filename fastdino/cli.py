@@ -58,6 +58,9 @@ COMMANDS = {
         "Rewrite a data set as tar shards.",
         "the last finished shard",
     ),
+    "doctor": Command(
+        config.DoctorConfig, "fastdino.doctor.run", "run", "Describe this machine, and examine the kernels on its GPU."
+    ),
     "crops": Command(config.PreviewConfig, "fastdino.visualize.crops", "run", "Draw the crops of one picture."),
 }
 

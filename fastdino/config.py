@@ -268,3 +268,10 @@ class PreviewConfig(CropsConfig):
     output: str = option("crops.png", "PNG file to write.", group=OTHER)
     seed: int = option(0, "Seed of the crops.", group=OTHER)
     epoch: int = option(0, "Epoch whose crops are drawn; each has its own.", group=OTHER)
+
+
+@dataclasses.dataclass(frozen=True)
+class DoctorConfig:
+    """This machine described, and every kernel examined on its GPU."""
+
+    json: bool = switch("Print everything as JSON, for machines.", group=OTHER)
