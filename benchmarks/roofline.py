@@ -9,7 +9,8 @@ Every time here is modelled, none is measured:
 
 So it is the shortest that the bytes allow. Launches, waits, work that computes more than it moves, and caches beyond
 the one reuse of the column `ours, cached` are left out; the first two would lengthen `eager` most. That column is
-counted with an H100's cache, and another one changes how often the center's 0.25 MiB are read.
+counted with an H100's cache, and another one changes how often the center's 0.25 MiB are read. The cut loss, its floor
+included, computes the logits twice.
 
 Bandwidths and rates of dense bfloat16 products are the datasheets', of which products are taken to reach 0.70. For the
 H100 there is a second column with what has been achieved on one: 3.0 TB/s in a copy on the device, bytes read and

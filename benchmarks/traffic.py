@@ -184,7 +184,7 @@ def optimiser_tail(case: Case) -> Row:
         sum((38 if weight.narrow else 36) * weight.count for weight in trained),
         "38 P: gradient (2), student, teacher and moments read and written (32), two copies (4); 36 P where products "
         "take no copy: gradient (4) and no copies; norms for free",
-        parts | {"ours with float32 gradients": {"all": kernel_traffic.tail(case, torch.float32)}},
+        parts,
     )
 
 

@@ -164,7 +164,7 @@ def _small_cut_loss(case: Case, images: int, prototypes: int, slices: int) -> Co
 
 def center(case: Case) -> Count:
     """What the center adds to the optimiser's tail, which moves it by the mean of the prototypes' inputs."""
-    small, at = [(8, 2), (16, 2), (40, 2), (8, 6)], [case.prototypes, 2 * case.images, 1]
+    small, at = [(8, 2), (16, 2), (24, 2), (8, 6)], [case.prototypes, 2 * case.images, 1]
     counts = [
         extrapolated(
             [[*sizes, 1] for sizes in small],
@@ -203,7 +203,7 @@ class SmallNetwork(nn.Module):
     """Normalised rows, parameters of which products take copies, others that train, and some that do not."""
 
     def __init__(
-        self, rows: int, narrow: Sequence[int] = (8,), wide: Sequence[int] = (8,), frozen: Sequence[int] = (8,)
+        self, rows: int, narrow: Sequence[int] = (), wide: Sequence[int] = (), frozen: Sequence[int] = ()
     ) -> None:
         super().__init__()
         self.rows = nn.Parameter(torch.ones(rows, 256))
@@ -211,38 +211,34 @@ class SmallNetwork(nn.Module):
         self.frozen = nn.ParameterList([nn.Parameter(torch.zeros(n), requires_grad=False) for n in frozen])
 
 
-# Each of the first goes a step from the one before it in a single feature; the last two are for the check.
+# Small, for the interpreter takes a hundredth of a second a block. The last two are for the check.
 SMALL_NETWORKS: tuple[tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...] = (
-    (8, (8,), (8,), (8,)),
-    (16, (8,), (8,), (8,)),
-    (72, (8,), (8,), (8,)),
-    (8, (40,), (8,), (8,)),
-    (8, (8,), (40,), (8,)),
-    (8, (8,), (8,), (40,)),
-    (8, (2000,), (8,), (8,)),
-    (8, (8,), (8,), (1400,)),
-    (8, (8, 16), (8,), (8,)),
-    (8, (8,), (8,), (8, 16)),
-    (8, (17000,), (8,), (8,)),
-    (8, (8,), (8,), (17000,)),
-    (40, (5000, 300), (700, 12), (1032,)),
-    (136, (8, 16, 4), (3000,), (20, 4)),
+    (8, (), (), ()),
+    (16, (), (), ()),
+    (72, (), (), ()),
+    (8, (8,), (), ()),
+    (8, (40,), (), ()),
+    (8, (), (8,), ()),
+    (8, (), (), (8,)),
+    (8, (), (), (40,)),
+    (8, (2000,), (), ()),
+    (8, (), (), (1400,)),
+    (8, (16400,), (), ()),
+    (8, (), (), (16400,)),
+    (24, (1500, 300), (12,), (1032,)),
+    (8, (8, 16, 4), (2052,), (20, 4)),
 )
 
 
-def tail(case: Case, of_products: torch.dtype = BFLOAT16) -> Count:
-    """With gradients of that type where products give them; the others are float32."""
-    features, seen = [], []
+def tail(case: Case) -> Count:
+    """With bfloat16 gradients where products take copies, as they give them, and float32 gradients of the others."""
+    features = []
     for sizes in SMALL_NETWORKS:
-        network = SmallNetwork(*sizes)
-        counts, kinds = (
-            [p.numel() for p in network.parameters()],
-            [_kind(name) for name, _ in network.named_parameters()],
-        )
-        features.append(_tail_features(counts, kinds, network.rows.shape[1]))
-        seen.append(_small_tail(sizes, of_products))
+        parameters = dict(SmallNetwork(*sizes).named_parameters())
+        counts = [p.numel() for p in parameters.values()]
+        features.append(_tail_features(counts, [_kind(name) for name in parameters], case.width))
     at = _tail_features([w.count for w in case.weights], [_kind_of(w) for w in case.weights], case.width)
-    return extrapolated(features, seen, at).counted
+    return extrapolated(features, [_small_tail(sizes) for sizes in SMALL_NETWORKS], at).counted
 
 
 def _kind(name: str) -> str:
@@ -275,14 +271,13 @@ def _lengths(layout: Layout, tensors: list[int]) -> list[int]:
     return [int(torch.isin(table[:, 0], chosen).sum()) for table in (layout.blocks, layout.chunks)] + [len(tensors)]
 
 
-def _small_tail(sizes: tuple[Any, ...], of_products: torch.dtype = BFLOAT16, inputs: int = 0) -> Seen:
+def _small_tail(sizes: tuple[Any, ...], inputs: int = 0) -> Seen:
     """With a center that moves by so many of the prototypes' inputs, if there are any."""
     student, teacher = SmallNetwork(*sizes), SmallNetwork(*sizes)
     arena = Arena(student, teacher, shadows=True, normalised_rows="rows")
     arena.attach(torch.optim.AdamW(p for p in student.parameters() if p.requires_grad))
-    types = {"rows": of_products, "narrow": of_products, "wide": torch.float32}
     gradients = [
-        torch.zeros_like(p, dtype=types[_kind(name)]) if p.requires_grad else None
+        torch.zeros_like(p, dtype=torch.float32 if _kind(name) == "wide" else BFLOAT16) if p.requires_grad else None
         for name, p in student.named_parameters()
     ]
     center = (torch.zeros(1, len(student.rows)), torch.zeros(inputs, student.rows.shape[1])) if inputs else ()
