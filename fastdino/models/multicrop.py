@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 
 class MultiCropWrapper(nn.Module):
-    """Runs the backbone once per run of crops of equal width, then the head once over all features.
+    """Runs the backbone once over all crops, then the head once over all features.
 
-    A linear classifier that the backbone still carries as `fc` or `head` is replaced by the identity.
+    A backbone without `forward_packed` runs once per run of crops of equal width instead. A linear classifier that the
+    backbone still carries as `fc` or `head` is replaced by the identity.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
@@ -26,6 +27,9 @@ class MultiCropWrapper(nn.Module):
         """Crops, each (B, channels, size, size) -> features (crops * B, C), every image's first crop first."""
         if isinstance(crops, Tensor):
             crops = [crops]
+        packed = getattr(self.backbone, "forward_packed", None)
+        if packed is not None:
+            return packed(crops)
         outputs = []
         for _, group in groupby(crops, key=lambda crop: crop.shape[-1]):
             output = self.backbone(torch.cat(list(group)))

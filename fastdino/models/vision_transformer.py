@@ -6,31 +6,52 @@ Shapes use B = images, N = patches + 1 (the CLS token comes first), C = embeddin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastdino.attention import Packing, attention, attention_rows
+
 NormLayer = Callable[[int], nn.Module]
+Branch: TypeAlias = Callable[[Tensor, Packing], Tensor]
 default_norm: NormLayer = partial(nn.LayerNorm, eps=1e-6)
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drops a residual branch for whole samples and rescales the kept ones (Huang et al. 2016)."""
+    """Stochastic depth: drops a residual branch for whole sequences and rescales the kept ones (Huang et al. 2016).
+
+    Above RATE_TO_LEAVE_OUT the branch is computed for the kept sequences only; below, gathering them costs more than
+    what they save. Each sequence is dropped independently, as in the original.
+    """
+
+    RATE_TO_LEAVE_OUT = 0.1
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, packing: Packing, branch: Branch) -> Tensor:
+        """Tokens (tokens, C) -> x + branch(x), where it is kept."""
         if self.rate == 0.0 or not self.training:
-            return x
+            return x + branch(x, packing)
         keep = 1.0 - self.rate
-        kept = torch.empty((len(x),) + (1,) * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
-        return x * kept / keep
+        if self.rate <= self.RATE_TO_LEAVE_OUT:
+            kept = torch.empty(packing.sequences, dtype=x.dtype, device=x.device).bernoulli_(keep).div_(keep)
+            return x + branch(x, packing) * kept.repeat_interleave(
+                packing.lengths_on(x.device), output_size=packing.tokens
+            ).unsqueeze(-1)
+        # Drawn on the host, which has to know how many are left and should not have to ask a GPU.
+        chosen = torch.rand(packing.sequences) < keep
+        rest, tokens = packing.chosen(chosen)
+        if not rest.groups:
+            return x
+        tokens = tokens.to(x.device, non_blocking=True)
+        return x.index_add(0, tokens, branch(x[tokens], rest).to(x.dtype), alpha=1 / keep)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.3f}"
@@ -51,7 +72,7 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention that also hands out its weights."""
+    """Multi-head self-attention within the sequences of a packing."""
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool) -> None:
         super().__init__()
@@ -60,12 +81,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N, C) -> output (B, N, C) and attention weights (B, h, N, N)."""
-        B, N, C = x.shape
-        q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads).permute(2, 0, 3, 1, 4)
-        weights = ((q @ k.transpose(-2, -1)) * self.scale).softmax(dim=-1)
-        return self.proj((weights @ v).transpose(1, 2).reshape(B, N, C)), weights
+    def forward(self, x: Tensor, packing: Packing) -> Tensor:
+        """(tokens, C) -> (tokens, C)."""
+        return self.proj(attention(self.queries_keys_values(x), packing).flatten(1))
+
+    def queries_keys_values(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., 3, heads, C / heads)."""
+        return self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
 
 
 class Mlp(nn.Module):
@@ -99,13 +121,15 @@ class Block(nn.Module):
         self.norm2 = norm_layer(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x))[0])
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+    def forward(self, x: Tensor, packing: Packing) -> Tensor:
+        """(tokens, C) -> (tokens, C)."""
+        x = self.drop_path(x, packing, lambda tokens, kept: self.attn(self.norm1(tokens), kept))
+        return self.drop_path(x, packing, lambda tokens, kept: self.mlp(self.norm2(tokens)))
 
-    def attention_weights(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, h, N, N): what this block's attention looks at."""
-        return self.attn(self.norm1(x))[1]
+    def attention_rows(self, x: Tensor, rows: slice) -> Tensor:
+        """Tokens (B, N, C) -> (B, h, R, N): what the tokens `rows` look at in this block."""
+        q, k, _ = self.attn.queries_keys_values(self.norm1(x)).unbind(2)
+        return attention_rows(q[:, rows], k)
 
 
 class VisionTransformer(nn.Module):
@@ -177,29 +201,47 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> CLS features (B, C), or logits (B, num_classes) with a classifier."""
-        tokens = self.prepare_tokens(x)
+        return self.forward_packed([x])
+
+    def forward_packed(self, crops: Sequence[Tensor]) -> Tensor:
+        """Crops of any sizes, each (B, in_chans, H, W), in one pass -> what `forward` gives, one crop after the other.
+
+        All tokens stand in one sequence (tokens, C), so that each layer is one product, whatever the resolutions.
+        Only attention knows which of them belong together.
+        """
+        groups = [self.prepare_tokens(torch.cat(list(group))) for _, group in groupby(crops, lambda x: x.shape[1:])]
+        packing = Packing(tuple((len(tokens), tokens.shape[1]) for tokens in groups))
+        x = torch.cat([tokens.flatten(0, 1) for tokens in groups])
         for block in self.blocks:
-            tokens = block(tokens)
-        return self.head(self.norm(tokens)[:, 0])
+            x = block(x, packing)
+        return self.head(self.norm(packing.first_tokens(x)))
 
     def get_last_selfattention(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> attention weights of the last block (B, h, N, N)."""
+        return self.last_attention_rows(x, slice(None))
+
+    def last_attention_rows(self, x: Tensor, rows: slice = slice(1)) -> Tensor:
+        """(B, in_chans, H, W) -> (B, h, R, N): what some tokens look at in the last block, by default the CLS token.
+
+        Without a matrix of N x N numbers, for large pictures and small patches.
+        """
+        *others, last = self.blocks
         tokens = self.prepare_tokens(x)
-        for block in self.blocks[:-1]:
-            tokens = block(tokens)
-        last = self.blocks[-1]
-        assert isinstance(last, Block)
-        return last.attention_weights(tokens)
+        *_, tokens = [tokens, *self._through_blocks(tokens, others)]
+        return cast(Block, last).attention_rows(tokens, rows)
 
     def get_intermediate_layers(self, x: Tensor, n: int = 1) -> list[Tensor]:
         """(B, in_chans, H, W) -> normalised tokens (B, N, C) of each of the last `n` blocks, in order."""
-        tokens = self.prepare_tokens(x)
-        outputs = []
-        for index, block in enumerate(self.blocks):
-            tokens = block(tokens)
-            if index >= len(self.blocks) - n:
-                outputs.append(self.norm(tokens))
-        return outputs
+        outputs = list(self._through_blocks(self.prepare_tokens(x), self.blocks))
+        return [self.norm(tokens) for tokens in outputs[max(0, len(outputs) - n) :]]
+
+    def _through_blocks(self, tokens: Tensor, blocks: Iterable[nn.Module]) -> Iterator[Tensor]:
+        """Tokens (B, N, C) after each block."""
+        size = len(tokens), tokens.shape[1]
+        x = tokens.flatten(0, 1)
+        for block in blocks:
+            x = block(x, Packing((size,)))
+            yield x.unflatten(0, size)
 
 
 def init_linear(module: nn.Module) -> None:

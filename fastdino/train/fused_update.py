@@ -113,8 +113,12 @@ class FusedUpdate:
         for name, scalar in (("grad_scale", grad_scale), ("found_inf", found_inf)):
             if scalar is not None:
                 scalars[self.kernels.StepScalars._fields.index(name)].copy_(scalar.squeeze())
-        center = (self.dino_loss.center, torch.cat(self._center_inputs)) if self.unit_prototypes else ()
+        center = (self.dino_loss.center, self._inputs()) if self.unit_prototypes else ()
         self.kernels.adamw_ema_(self.arena, scalars, *center)
+
+    def _inputs(self) -> Tensor:
+        # A launch less where there is nothing to put together.
+        return self._center_inputs[0] if len(self._center_inputs) == 1 else torch.cat(self._center_inputs)
 
     def _views(self, shadow: Tensor | None) -> list[Tensor]:
         return [] if shadow is None else self.arena.views(shadow)

@@ -49,7 +49,7 @@ def attention_maps(model: nn.Module, image: Tensor) -> Tensor:
     """
     transformer = vision_transformer(model)
     rows, columns = (side // transformer.patch_size for side in image.shape[-2:])
-    attention = transformer.get_last_selfattention(image[None])
+    attention = transformer.last_attention_rows(image[None])
     return attention[0, :, 0, 1:].reshape(-1, rows, columns).float().cpu()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastdino import VisionTransformer, vit_base, vit_large, vit_small, vit_tiny
+from fastdino.attention import Packing
 from fastdino.models.vision_transformer import DropPath
 
 # float32 rounding (6e-8) over sums of up to 192 products in four layers, each of order 1.
@@ -76,15 +78,51 @@ def test_initialisation() -> None:
             assert torch.equal(parameter, torch.full_like(parameter, float("norm" in name and "weight" in name)))
 
 
-def test_drop_path_keeps_the_mean_and_drops_whole_samples() -> None:
+@pytest.mark.parametrize("rate", [0.1, 0.25])
+def test_drop_path_keeps_the_mean_and_drops_whole_sequences(rate: float) -> None:
     torch.manual_seed(0)
-    layer, x = DropPath(0.25), torch.ones(20_000, 2, 3)
-    y = layer(x)
-    per_sample = y.flatten(1)
-    assert torch.equal(per_sample.amin(dim=1), per_sample.amax(dim=1))
-    # Standard error of a Bernoulli mean, rescaled by 1/keep: sqrt(0.25 * 0.75 / 20000) / 0.75; five of them.
-    assert abs(y.mean().item() - 1) < 5 * 0.0031 / 0.75
-    assert torch.equal(layer.eval()(x), x)
+    packing = Packing(((10_000, 2), (10_000, 3)))
+    layer, x = DropPath(rate), torch.ones(packing.tokens, 3)
+    computed = []
+
+    def branch(tokens: Tensor, its_packing: Packing) -> Tensor:
+        assert len(tokens) == its_packing.tokens
+        computed.append(its_packing.sequences)
+        return tokens
+
+    y = layer(x, packing, branch) - x
+    means = []
+    for group in packing.split(y):
+        per_sequence = group.flatten(1)
+        assert torch.equal(per_sequence.amin(dim=1), per_sequence.amax(dim=1))
+        means.append(group.mean())
+    # Standard error of a Bernoulli mean of 10,000, rescaled by 1 / keep; five of them.
+    assert all(abs(mean - 1) < 5 * (rate / (1 - rate) / 10_000) ** 0.5 for mean in means)
+    # Above a tenth the branch is not computed for what is dropped.
+    share = computed[0] / packing.sequences
+    assert share == 1 if rate <= 0.1 else abs(share - (1 - rate)) < 5 * (rate * (1 - rate) / 20_000) ** 0.5
+    assert torch.equal(layer.eval()(x, packing, branch), 2 * x)
+
+
+def test_left_out_sequences_have_no_part_in_the_branch() -> None:
+    """Each kept sequence gets what the branch makes of its own tokens, gradients too."""
+    packing, layer = Packing(((6, 2), (5, 3))), DropPath(0.5)
+    x = torch.randn(packing.tokens, 4, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(packing.tokens, 4, dtype=torch.float64)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        y = layer(x, packing, lambda tokens, _: tokens**2)
+        kept = ((y - x) != 0).any(dim=1, keepdim=True)
+        torch.testing.assert_close(y, x + 2 * x**2 * kept)
+        (gradient,) = torch.autograd.grad((y * weights).sum(), x)
+        torch.testing.assert_close(gradient, weights * (1 + 4 * x * kept))
+
+
+def test_a_branch_may_be_dropped_for_all() -> None:
+    packing, layer = Packing(((1, 2),)), DropPath(0.99)
+    torch.manual_seed(0)
+    x = torch.randn(2, 4)
+    assert torch.equal(layer(x, packing, lambda tokens, _: tokens.fail()), x)
 
 
 def test_stochastic_depth_grows_linearly() -> None:
@@ -97,3 +135,51 @@ def test_stochastic_depth_grows_linearly() -> None:
 def test_classifier_and_channels() -> None:
     model = VisionTransformer(img_size=16, patch_size=8, in_chans=5, num_classes=7, embed_dim=16, depth=1, num_heads=2)
     assert model(torch.zeros(2, 5, 16, 16)).shape == (2, 7)
+
+
+CROPS = {
+    "2 + 0": [(32, 32)] * 2,
+    "2 + 3": [(32, 32)] * 2 + [(16, 16)] * 3,
+    "three resolutions": [(32, 32), (32, 32), (24, 24), (16, 16), (16, 16)],
+    "not square, in turns": [(32, 16), (16, 32), (32, 16), (16, 32)],
+}
+
+
+@pytest.mark.parametrize("patch", [8, 16])
+@pytest.mark.parametrize("sizes", CROPS.values(), ids=CROPS.keys())
+@pytest.mark.parametrize(("width", "heads"), [(192, 3), (384, 6), (768, 12)])
+def test_packed_equals_crop_by_crop(width: int, heads: int, sizes: list[tuple[int, int]], patch: int) -> None:
+    if any(side % patch for size in sizes for side in size):
+        pytest.skip("24 pixels are no patches of 16")
+    torch.manual_seed(0)
+    model = VisionTransformer(img_size=32, patch_size=patch, embed_dim=width, depth=2, num_heads=heads)
+    crops = [torch.randn(2, 3, *size) for size in sizes]
+    gradients = []
+    outputs = [model.forward_packed(crops), torch.cat([model(crop) for crop in crops])]
+    for output in outputs:
+        model.zero_grad()
+        output.square().mean().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    torch.testing.assert_close(*outputs, **TOLERANCE)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], **TOLERANCE, msg=name)
+
+
+def test_packed_layers_run_once(model: VisionTransformer) -> None:
+    calls: Counter[str] = Counter()
+    hooks = [
+        module.register_forward_hook(lambda module, *_: calls.update([type(module).__name__]))
+        for module in model.modules()
+    ]
+    model.forward_packed([torch.zeros(2, 3, 32, 32)] * 2 + [torch.zeros(2, 3, 16, 16)] * 8)
+    for hook in hooks:
+        hook.remove()
+    # Two blocks of four products and two norms, one more norm at the end, one patch embedding a resolution.
+    assert calls["Linear"] == 8 and calls["LayerNorm"] == 5 and calls["Conv2d"] == 2
+
+
+def test_rows_of_the_attention_are_those_of_the_matrix(model: VisionTransformer, weights: dict[str, Tensor]) -> None:
+    x = weights["wide.input"]
+    whole = weights["wide.last_attention"]
+    torch.testing.assert_close(model.last_attention_rows(x), whole[:, :, :1], **TOLERANCE)
+    torch.testing.assert_close(model.last_attention_rows(x, slice(2, 5)), whole[:, :, 2:5], **TOLERANCE)

@@ -35,7 +35,8 @@ def test_maps_are_the_cls_row() -> None:
     full = model.get_last_selfattention(image[None])
     assert maps.shape == (2, 4, 3)
     # Row 0 is CLS, column 0 its attention to itself; patch (2, 1) is number 2 * 3 + 1.
-    assert maps[1, 2, 1] == full[0, 1, 0, 1 + 7]
+    # One row alone is another product than all of them: some roundings of float32.
+    assert maps[1, 2, 1] == pytest.approx(full[0, 1, 0, 1 + 7].item(), rel=1e-6)
     assert not maps.requires_grad
 
 
