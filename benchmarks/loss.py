@@ -26,24 +26,12 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.loader_peers.machine import machine
+from benchmarks.original_step import original_loss
 from fastdino import blocked_loss
 from fastdino.files import write_atomically
 from fastdino.reference.loss import dino_loss as reference_loss
 
 Loss = Callable[[Tensor, Tensor, Tensor, int, float, float], Tensor]
-
-
-def original_loss(student: Tensor, teacher: Tensor, center: Tensor, ncrops: int, tau_s: float, tau_t: float) -> Tensor:
-    """As facebookresearch/dino goes about it: a log-softmax for every pair of views."""
-    crops = (student / tau_s).chunk(ncrops)
-    targets = ((teacher - center) / tau_t).softmax(dim=-1).chunk(2)
-    terms = [
-        -(target * crop.log_softmax(dim=-1)).sum(dim=-1).mean()
-        for i, target in enumerate(targets)
-        for v, crop in enumerate(crops)
-        if v != i
-    ]
-    return sum(terms, torch.zeros(())) / len(terms)
 
 
 LOSSES: dict[str, Loss] = {

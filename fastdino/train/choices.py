@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
+from fastdino import attention
 from fastdino import implementation as implementations
 from fastdino.config import TrainConfig
 from fastdino.errors import UserError
+from fastdino.train.precision import Precision
+
+
+def attention_in_words(backbone: nn.Module, precision: Precision) -> str:
+    """What computes the attention of all crops at once, and why; empty for networks that take crops size by size."""
+    if not hasattr(backbone, "forward_packed"):
+        return ""
+    backend, why = attention.choose(precision.device.type, precision.input_dtype)
+    return f"; attention by {backend} ({why})"
 
 
 def choices_in_words(config: TrainConfig, device: torch.device) -> str:

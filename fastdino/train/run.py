@@ -26,7 +26,7 @@ from fastdino.errors import TrainingFailed, UserError
 from fastdino.files import write_atomically
 from fastdino.train.build import Schedules, build_schedules, build_trainee
 from fastdino.train.checkpoint import load_checkpoint, save_checkpoint
-from fastdino.train.choices import choices_in_words, why_narrow
+from fastdino.train.choices import attention_in_words, choices_in_words, why_narrow
 from fastdino.train.guards import explained_failures, stop_on_sigterm
 from fastdino.train.log import RunLog
 from fastdino.train.progress import TrainingProgress
@@ -276,7 +276,8 @@ class Run:
         self.console.print(
             f"{config.arch} ({parameters:.1f} M parameters) on {len(self.loader.source):,} pictures, {device}, "
             f"{self.trainee.precision.name}, {self.schedules.steps_per_epoch} steps of {config.batch_size} pictures "
-            f"an epoch{going_on}; crops by {self.loader.implementation}, {self.choices}",
+            f"an epoch{going_on}; crops by {self.loader.implementation}, {self.choices}"
+            f"{attention_in_words(self.trainee.student.backbone, self.trainee.precision)}",
             highlight=False,
             soft_wrap=True,
         )

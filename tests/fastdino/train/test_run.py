@@ -100,6 +100,15 @@ def test_leaves_the_promised_files(finished: Path, picture_folder: Path) -> None
     assert torch.load(finished / "checkpoint.pth")["epoch"] == 2
 
 
+def test_the_first_line_says_who_computes_what(
+    picture_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config(picture_folder, tmp_path, epochs=1))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "loss, teacher, update, normalisation by torch (the device is a CPU)" in said
+    assert "attention by sdpa (the device is a CPU)" in said
+
+
 def test_training_changes_student_and_teacher(finished: Path) -> None:
     first, last = torch.load(finished / "checkpoint0000.pth"), torch.load(finished / "checkpoint.pth")
     for network, prefix in (("student", "module."), ("teacher", "")):

@@ -1,0 +1,123 @@
+"""A training step on a CPU: time and memory of ours beside the original's.
+
+    python benchmarks/step.py                                    ViT-S/16, 8 images, 2 + 8 crops, 65,536 prototypes
+    python benchmarks/step.py --arch vit_tiny --images 16 --global_size 64 --local_size 32 --patch_size 8 --out_dim 4096
+
+Both start from the same weights and take the same crops; their losses must agree, or nothing is printed. They take
+turns, each in a process of its own: the time is that of the fastest of its steps after the first, the memory the
+process's peak, all included. The original's step is benchmarks/original_step.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+# A script finds only its own folder.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.loader_peers.machine import machine
+from benchmarks.original_step import OriginalNetwork, OriginalStep
+from fastdino import TrainConfig
+from fastdino.files import write_atomically
+from fastdino.train.build import build_trainee
+from fastdino.train.step import StepValues, train_step
+
+VALUES = StepValues(epoch=1, lr=5e-4, weight_decay=0.04, momentum=0.996)
+CLIP = 3.0
+STEPS = 3
+NAMES = ("original", "fastdino")
+SIZES = ("images", "global_size", "local_size", "local_crops_number", "patch_size", "out_dim")
+
+
+def main() -> None:
+    """Measure, compare, print, write."""
+    arguments = _parse()
+    if arguments.one:
+        print(json.dumps(_measure(arguments.one, arguments)))
+        return
+    rounds = [{name: _in_a_process(name, arguments) for name in NAMES} for _ in range(arguments.rounds)]
+    for original, ours in (each.values() for each in rounds):
+        # AdamW's first steps amplify rounding where a gradient is near 0.
+        torch.testing.assert_close(torch.tensor(ours["losses"]), torch.tensor(original["losses"]), rtol=1e-3, atol=0)
+    summary = {
+        name: {
+            "seconds": statistics.median(each[name]["seconds"] for each in rounds),
+            "mebibytes": statistics.median(each[name]["mebibytes"] for each in rounds),
+            "times_as_fast": statistics.median(each["original"]["seconds"] / each[name]["seconds"] for each in rounds),
+            "share_of_memory": statistics.median(
+                each[name]["mebibytes"] / each["original"]["mebibytes"] for each in rounds
+            ),
+        }
+        for name in NAMES
+    }
+    print("| step | seconds | as fast as the original's | MiB, all included | share |\n|---|---:|---:|---:|---:|")
+    for name, row in summary.items():
+        print(
+            f"| {name} | {row['seconds']:.2f} | {row['times_as_fast']:.2f}x | {row['mebibytes']:,.0f} | "
+            f"{row['share_of_memory']:.0%} |"
+        )
+    if arguments.output:
+        report = {"machine": machine(), "torch": torch.__version__, "settings": vars(arguments), "steps": summary}
+        write_atomically(arguments.output, json.dumps(report, indent=2, default=str) + "\n")
+
+
+def _measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
+    settings = {size: getattr(arguments, size) for size in SIZES if size != "images"}
+    config = TrainConfig(arch=arguments.arch, drop_path_rate=0.0, precision="fp32", **settings)
+    torch.manual_seed(0)
+    sizes = [arguments.global_size] * 2 + [arguments.local_size] * arguments.local_crops_number
+    crops = [torch.randn(arguments.images, 3, size, size) for size in sizes]
+    step = {"original": _original, "fastdino": _ours}[name](config, crops)
+    losses, seconds = [], []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        losses.append(step())
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"losses": losses, "seconds": min(seconds[1:]), "mebibytes": peak}
+
+
+def _ours(config: TrainConfig, crops: list[Tensor]) -> Callable[[], float]:
+    trainee = build_trainee(config, torch.device("cpu"))
+    return lambda: train_step(trainee, [crops], VALUES, CLIP, 1).loss.item()
+
+
+def _original(config: TrainConfig, crops: list[Tensor]) -> Callable[[], float]:
+    trainee = build_trainee(config, torch.device("cpu"))
+    networks = [OriginalNetwork(each.backbone, each.head) for each in (trainee.student, trainee.teacher)]  # type: ignore[arg-type]
+    step = OriginalStep(*networks, ncrops=config.ncrops)
+    return lambda: step(crops, VALUES, config.teacher_temp, CLIP)
+
+
+def _in_a_process(name: str, arguments: argparse.Namespace) -> dict[str, object]:
+    sizes = [text for size in ("arch", *SIZES) for text in (f"--{size}", str(getattr(arguments, size)))]
+    command = [sys.executable, __file__, "--one", name, *sizes]
+    measured: dict[str, object] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return measured
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="vit_small")
+    defaults = {"images": 8, "global_size": 224, "local_size": 96, "local_crops_number": 8, "patch_size": 16}
+    for name, value in {**defaults, "out_dim": 65536}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--one", choices=NAMES, help="measure this one in this process, and print JSON")
+    parser.add_argument("--output", type=Path, help="JSON file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
