@@ -6,14 +6,16 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import subprocess
 
 import torch
 
+import fastdino
 from fastdino import native
 from fastdino.cores import usable_cores
 from fastdino.implementation import OPERATIONS, choose
 
-PACKAGES = ("fastdino", "torch", "torchvision", "triton", "xformers", "timm", "numpy")
+PACKAGES = ("torch", "torchvision", "triton", "xformers", "timm", "numpy")
 
 
 def environment(device: torch.device) -> dict[str, str]:
@@ -21,6 +23,7 @@ def environment(device: torch.device) -> dict[str, str]:
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     return {
         "Python": f"{platform.python_version()} on {platform.platform()}",
+        "fastdino": fastdino.__version__,
         **{name: version(name) for name in PACKAGES},
         "native extension": native.why_not() or "built",
         "C compiler": compiler or "none: Triton needs one, install gcc",
@@ -49,4 +52,14 @@ def _gpu(device: torch.device) -> str:
     properties = torch.cuda.get_device_properties(device)
     capability = f"compute capability {properties.major}.{properties.minor}"
     toolkit = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
-    return f"{properties.name}, {capability}, {properties.total_memory / 2**30:.0f} GiB, {toolkit}"
+    return f"{properties.name}, {capability}, {properties.total_memory / 2**30:.0f} GiB, {toolkit}, {_driver()}"
+
+
+def _driver() -> str:
+    """PyTorch does not say; NVIDIA's own tool does where it is installed."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        found = []
+    return f"driver {found[0]}" if found else "driver unknown"

@@ -11,14 +11,14 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from fastdino.doctor.findings import Finding
 from fastdino.doctor.timing import seconds_of
-from fastdino.doctor.trials import CHECKED, INTERPRETED, TIMED, Outputs, Trial, trials
+from fastdino.doctor.trials import CHECKED, INTERPRETED, TIMED, Outputs, Sizes, Trial, makers
 
 # A kernel adds in another order than PyTorch; what it rounds, it rounds as often at the most.
 ALLOWED = 1.5
@@ -39,14 +39,16 @@ def examined(operation: str, device: torch.device) -> Iterator[Finding]:
     """Findings about all kernels of `operation`, with times if `device` is a GPU with room for them."""
     interpreted = device.type != "cuda"
     timed = not interpreted and torch.cuda.mem_get_info(device)[0] > MEMORY_FOR_TIMING
-    findings = [
-        _judged(operation, trial) for trial in trials(operation, INTERPRETED if interpreted else CHECKED, device)
-    ]
-    if not timed or any(finding.fault for finding in findings):
-        yield from findings
-        return
-    for finding, trial in zip(findings, trials(operation, TIMED, device), strict=True):
-        yield dataclasses.replace(finding, seconds=seconds_of(trial.launch), bytes=trial.bytes)
+    torch.manual_seed(0)
+    # One at a time: what is found stands when the next kernel ends the process.
+    for make in makers(operation):
+        finding = _judged(operation, make(INTERPRETED if interpreted else CHECKED, device))
+        yield _timed(finding, make, device) if timed and not finding.fault else finding
+
+
+def _timed(finding: Finding, make: Callable[[Sizes, torch.device], Trial], device: torch.device) -> Finding:
+    trial = make(TIMED, device)
+    return dataclasses.replace(finding, seconds=seconds_of(trial.launch), bytes=trial.bytes)
 
 
 def _judged(operation: str, trial: Trial) -> Finding:
@@ -67,10 +69,12 @@ def _judged(operation: str, trial: Trial) -> Finding:
 
 def error_of(mine: Outputs, plain: Outputs, exact: Outputs) -> float:
     """The largest error of an output, as a multiple of ALLOWED times that of PyTorch in the same types."""
-    return max(
+    errors = [
         _distance(a, e) / (ALLOWED * _distance(p, e) + SLACK * _length(e))
         for a, p, e in zip(mine, plain, exact, strict=True)
-    )
+    ]
+    # max() would pass over what is no number.
+    return math.nan if any(map(math.isnan, errors)) else max(errors)
 
 
 def _distance(x: Tensor, exact: Tensor) -> float:

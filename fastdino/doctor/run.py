@@ -19,7 +19,7 @@ from fastdino.doctor.environment import choices, environment
 from fastdino.doctor.findings import Finding
 from fastdino.doctor.timing import copy_bandwidth
 from fastdino.errors import CheckFailed
-from fastdino.implementation import OPERATIONS, choose, why_no_triton
+from fastdino.implementation import OPERATIONS, choose, kernels, why_no_triton
 
 # All kernels together are compiled and examined in less than a minute; what takes longer hangs.
 TIME_LIMIT_SECONDS = 180
@@ -36,14 +36,15 @@ def run(config: DoctorConfig) -> dict[str, object]:
     found = environment(device)
     for name, value in found.items():
         console.print(f"{name:17} {escape(value)}", highlight=False, soft_wrap=True)
-    obstacle = "there is no GPU" if device.type != "cuda" else why_no_triton(device)
+    obstacle = "there is no GPU" if device.type != "cuda" else why_no_triton(device) or _why_interpreted()
+    kept = True
     findings = [] if obstacle else examine_all(console)
     copied = copy_bandwidth(device) if findings and not obstacle else None
     if obstacle:
         console.print(f"\nNo kernel was examined: {obstacle}.", highlight=False, soft_wrap=True)
     else:
         console.print(table(findings, copied))
-        remember(device, findings)
+        kept = remember(device, findings)
     chosen = choices(device)
     console.print("\nTraining takes here:", highlight=False)
     for operation, choice in chosen.items():
@@ -59,7 +60,13 @@ def run(config: DoctorConfig) -> dict[str, object]:
         print(json.dumps(report, indent=2))
     faults = [finding.fault for finding in findings if finding.fault]
     if faults:
-        raise CheckFailed(f"{'; '.join(faults)}. Training does without what is wrong; please report it.")
+        remedy = (
+            "Training does without what is wrong"
+            if kept
+            else "This cannot be remembered, because the cache folder cannot be written to: train with "
+            "--implementation torch"
+        )
+        raise CheckFailed(f"{'; '.join(faults)}. {remedy}; please report it.")
     return report
 
 
@@ -85,6 +92,8 @@ def examine(operation: str, time_limit: float = TIME_LIMIT_SECONDS) -> list[Find
         last_words = process.stderr.strip().splitlines()[-1:] or [""]
         ending = f"ended with code {process.returncode}: {last_words[0]}" if process.returncode else ""
     findings = list(_parsed(output))
+    if not findings:
+        ending = ending or "found nothing out"
     if ending:
         findings.append(Finding(operation, "all kernels", fault=f"the examination of {operation} {ending}"))
     return findings
@@ -97,14 +106,21 @@ def _parsed(output: str) -> Iterator[Finding]:
             yield Finding(**json.loads(line))
 
 
-def remember(device: torch.device, findings: list[Finding]) -> None:
-    """Switch off the operations with a fault, and no others."""
+def _why_interpreted() -> str:
+    """Verdicts about a GPU must not come from the interpreter, which would also take hours."""
+    interpreted = kernels("launch").interpreted()
+    return "TRITON_INTERPRET is set, so that kernels do not run on the GPU; unset it" if interpreted else ""
+
+
+def remember(device: torch.device, findings: list[Finding]) -> bool:
+    """Switch off the operations with a fault, and no others. Returns whether that could be kept for other processes."""
     faults: dict[str, str] = {}
     for finding in findings:
         if finding.fault:
             faults.setdefault(finding.operation, f"fastdino doctor found that {finding.fault}")
-    record.keep(device, faults)
+    kept = record.keep(device, faults)
     choose.cache_clear()
+    return kept is not None
 
 
 def table(findings: list[Finding], copied: float | None) -> Table:

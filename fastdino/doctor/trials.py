@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ class Sizes(NamedTuple):
     pixels: int
 
 
-CHECKED = Sizes(images=4, prototypes=8192, ncrops=10, parameters=300_000, pixels=96)
+# As many prototypes as are timed, for which the kernels are compiled apart from those for fewer.
+CHECKED = Sizes(images=4, prototypes=65536, ncrops=10, parameters=300_000, pixels=96)
 # ViT-S/16 with its head, 64 pictures a step.
 TIMED = Sizes(images=64, prototypes=65536, ncrops=10, parameters=44_000_000, pixels=224)
 INTERPRETED = Sizes(images=2, prototypes=700, ncrops=4, parameters=3000, pixels=10)
@@ -58,16 +59,14 @@ class Trial:
     launch: Callable[[], object]
 
 
-def trials(operation: str, sizes: Sizes, device: torch.device) -> Iterator[Trial]:
-    """All trials of an operation, one after the other, their inputs drawn from a fixed seed."""
-    torch.manual_seed(0)
-    makers = {
-        LOSS: (_loss, _loss_of_odd_width, _cut_loss),
+def makers(operation: str) -> tuple[Callable[[Sizes, torch.device], Trial], ...]:
+    """What makes the trials of an operation."""
+    return {
+        LOSS: (_loss, _loss_of_odd_width, _loss_by_autograd, _cut_loss),
         TEACHER: (_average_of_lists, _average_of_arena),
-        UPDATE: (_update,),
+        UPDATE: (_update_in_bfloat16, _update_in_float32, _skipped_update),
         NORMALISATION: (_normalisation,),
-    }
-    return (make(sizes, device) for make in makers[operation])
+    }[operation]
 
 
 def _loss(sizes: Sizes, device: torch.device) -> Trial:
@@ -78,15 +77,26 @@ def _loss_of_odd_width(sizes: Sizes, device: torch.device) -> Trial:
     return _of_logits("dino_loss, odd width", sizes.prototypes - 5, sizes, device)
 
 
-def _of_logits(name: str, prototypes: int, sizes: Sizes, device: torch.device) -> Trial:
-    launch = kernels("dino_loss").dino_loss_and_gradient_
+def _loss_by_autograd(sizes: Sizes, device: torch.device) -> Trial:
+    return _of_logits("dino_loss, by autograd", sizes.prototypes, sizes, device, by_autograd=True)
+
+
+def _of_logits(name: str, prototypes: int, sizes: Sizes, device: torch.device, by_autograd: bool = False) -> Trial:
+    module = kernels("dino_loss")
     student = torch.randn(sizes.ncrops * sizes.images, prototypes, device=device).bfloat16()
     teacher = torch.randn(2 * sizes.images, prototypes, device=device).bfloat16()
     rest = torch.randn(prototypes, device=device) * 0.1, sizes.ncrops, STUDENT_TEMP, TEACHER_TEMP
 
+    def launch(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, entropy and gradient."""
+        if not by_autograd:
+            return *module.dino_loss_and_gradient_(logits, teacher, *rest), logits
+        leaf = logits.requires_grad_()
+        loss, entropy = module.dino_loss(leaf, teacher, *rest)
+        return loss, entropy, *torch.autograd.grad(loss, [leaf])
+
     def run() -> Outputs:
-        gradient = student.clone()
-        loss, entropy = launch(gradient, teacher, *rest)
+        loss, entropy, gradient = launch(student.clone())
         return [_with_largest(loss, entropy, teacher), gradient]
 
     def by_torch(dtype: torch.dtype) -> Outputs:
@@ -97,9 +107,11 @@ def _of_logits(name: str, prototypes: int, sizes: Sizes, device: torch.device) -
         values, gradient = by_torch(torch.float32)
         return [values, gradient.bfloat16()]
 
-    moved = 2 * (2 * student.numel() + teacher.numel()) + 4 * prototypes
+    # Between forward and backward the logits leave the cache: they are read once more.
+    reads = 2 if by_autograd else 1
+    moved = 2 * (student.numel() + reads * (student.numel() + teacher.numel())) + reads * 4 * prototypes
     scratch = student.clone()
-    return Trial(name, run, plain, lambda: by_torch(torch.float64), moved, lambda: launch(scratch, teacher, *rest))
+    return Trial(name, run, plain, lambda: by_torch(torch.float64), moved, lambda: launch(scratch))
 
 
 def _cut_loss(sizes: Sizes, device: torch.device) -> Trial:
@@ -212,60 +224,98 @@ def _average_of_arena(sizes: Sizes, device: torch.device) -> Trial:
     )
 
 
-def _update(sizes: Sizes, device: torch.device) -> Trial:
+def _update_in_bfloat16(sizes: Sizes, device: torch.device) -> Trial:
+    """As training does it: the gradients are those of the copies, whose prototypes have length 1."""
+    return _update("adamw_ema, bfloat16", sizes, device, torch.bfloat16, of_copies=True)
+
+
+def _update_in_float32(sizes: Sizes, device: torch.device) -> Trial:
+    return _update("adamw_ema, float32", sizes, device, torch.float32, grad_scale=8.0)
+
+
+def _skipped_update(sizes: Sizes, device: torch.device) -> Trial:
+    """Only the teacher and the center move."""
+    return _update("adamw_ema, skipped", sizes, device, torch.float32, found_inf=1.0)
+
+
+def _update(
+    name: str,
+    sizes: Sizes,
+    device: torch.device,
+    dtype: torch.dtype,
+    of_copies: bool = False,
+    grad_scale: float = 1.0,
+    found_inf: float = 0.0,
+) -> Trial:
     module, arena_of = kernels("adamw_ema"), kernels("arena").Arena
     student, teacher = _networks(sizes, device)
-    gradients = [torch.randn_like(p).bfloat16() for p in student.parameters()]
+    gradients = [torch.randn_like(p).to(dtype) for p in student.parameters()]
     inputs, center = (
         torch.randn(2 * sizes.images, 256, device=device),
         torch.randn(len(student.weight_v), device=device),
     )
-    scalars = module.StepScalars(LR, DECAY, MOMENTUM, CLIP).on(device)
+    scalars = module.StepScalars(LR, DECAY, MOMENTUM, CLIP, grad_scale, found_inf).on(device)
 
-    def in_arena() -> tuple[_Network, _Network, Tensor, Callable[[], Tensor]]:
+    def in_arena() -> tuple[Any, Tensor, Callable[[], Tensor]]:
         ours, theirs, its_center = copy.deepcopy((student, teacher, center))
         arena = arena_of(ours, theirs, shadows=True, normalised_rows="weight_v")
         arena.attach(_adamw(ours))
-        arena.gather_gradients(gradients)
-        return ours, theirs, its_center, lambda: module.adamw_ema_(arena, scalars, its_center, inputs)
+        arena.gather_gradients(gradients, of_shadows=of_copies)
+        return arena, its_center, lambda: module.adamw_ema_(arena, scalars, its_center, inputs)
 
     def run() -> Outputs:
-        ours, theirs, its_center, step = in_arena()
+        arena, its_center, step = in_arena()
         for _ in range(2):
-            step()
-        return _moved(ours, theirs, its_center)
+            norms = step()
+        # AdamW divides by the gradients' size: whether they were clipped shows in the moments only.
+        flat = arena.student, arena.teacher, arena.exp_avg, arena.exp_avg_sq, arena.student_shadow, arena.teacher_shadow
+        return [*(view for buffer in flat for view in arena.views(buffer)), its_center, norms]
 
-    def by_torch(dtype: torch.dtype) -> Outputs:
+    def by_torch(dtype: torch.dtype, of_copy: torch.dtype) -> Outputs:
         ours, theirs = (copy.deepcopy(network).to(dtype) for network in (student, teacher))
         its_center, optimizer = center.to(dtype), _adamw(ours)
+        moments = {p: [torch.zeros_like(p), torch.zeros_like(p)] for p in ours.parameters()}
         for _ in range(2):
             for p, gradient in zip(ours.parameters(), gradients, strict=True):
-                p.grad = gradient.to(dtype)
-            clip_gradients(ours, CLIP, "torch")
-            optimizer.step()
+                p.grad = gradient.to(dtype) / grad_scale
+            if of_copies:
+                (ours.weight_v.grad,) = torch.autograd.grad(
+                    F.normalize(ours.weight_v, dim=1), ours.weight_v, ours.weight_v.grad
+                )
+            norms = clip_gradients(ours, CLIP, "torch")
+            if not found_inf:
+                optimizer.step()
+                moments = {p: [optimizer.state[p]["exp_avg"], optimizer.state[p]["exp_avg_sq"]] for p in moments}
             with torch.no_grad():
                 its_center.lerp_(F.normalize(theirs.weight_v, dim=1) @ inputs.to(dtype).mean(dim=0), 0.1)
                 for t, average in zip(theirs.parameters(), _averaged(ours, theirs, dtype), strict=True):
                     t.copy_(average)
-        return _moved(ours, theirs, its_center)
+        networks = [[p.detach() for p in network.parameters()] for network in (ours, theirs)]
+        copies = [x.to(of_copy) for first, *rest in networks for x in (F.normalize(first, dim=1), *rest)]
+        return [
+            *networks[0],
+            *networks[1],
+            *(m[i] for i in range(2) for m in moments.values()),
+            *copies,
+            its_center,
+            norms,
+        ]
 
     *_, launch = in_arena()
+    # Copies are written, gradients and the student read, all else is read and written if it moves.
+    each = 4 + gradients[0].element_size() + (12 if found_inf else 32)
     return Trial(
-        "adamw_ema, with center and copies",
+        name,
         run,
-        lambda: by_torch(torch.float32),
-        lambda: by_torch(torch.float64),
-        38 * _count(student),
+        lambda: by_torch(torch.float32, torch.bfloat16),
+        lambda: by_torch(torch.float64, torch.float64),
+        each * _count(student),
         launch,
     )
 
 
 def _adamw(network: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(network.parameters(), lr=LR, weight_decay=DECAY)
-
-
-def _moved(student: _Network, teacher: _Network, center: Tensor) -> Outputs:
-    return [*(p.detach() for p in (*student.parameters(), *teacher.parameters())), center]
 
 
 def _normalisation(sizes: Sizes, device: torch.device) -> Trial:

@@ -12,9 +12,12 @@ from torch import Tensor
 pytest.importorskip("triton", reason="Triton is made for Linux only")
 
 from benchmarks.gpu_proofs.interpreter import correct_bfloat16
+from fastdino.doctor import examine as module
 from fastdino.doctor.examine import error_of, examined
 from fastdino.doctor.findings import Finding
+from fastdino.doctor.trials import INTERPRETED, makers
 from fastdino.implementation import OPERATIONS, kernels
+from fastdino.kernels.adamw_ema import StepScalars
 
 correct_bfloat16()
 
@@ -29,6 +32,22 @@ def test_sound_kernels_pass(operation: str) -> None:
         assert finding.fault == "" and finding.operation == operation
         assert finding.error is not None and 0 < finding.error <= 1
         assert finding.seconds is None and finding.bytes is None
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_what_is_timed_runs_again_and_again(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On small inputs, and without a clock."""
+
+    def repeated(launch: Callable[[], object]) -> float:
+        launch()
+        launch()
+        return 1.0
+
+    monkeypatch.setattr(module, "TIMED", INTERPRETED)
+    monkeypatch.setattr(module, "seconds_of", repeated)
+    for make in makers(operation):
+        timed = module._timed(Finding(operation, "a kernel"), make, torch.device("cpu"))
+        assert timed.seconds == 1.0 and timed.bytes
 
 
 def broken(module: str, name: str, monkeypatch: pytest.MonkeyPatch, breaks: Callable[..., Any]) -> None:
@@ -51,7 +70,7 @@ def test_a_gradient_that_is_off_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
         return result
 
     broken("dino_loss", "dino_loss_and_gradient_", monkeypatch, breaks)
-    assert [bool(finding.fault) for finding in examine("loss")] == [True, True, False]
+    assert [bool(finding.fault) for finding in examine("loss")] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -59,6 +78,47 @@ def test_no_number_is_no_result(monkeypatch: pytest.MonkeyPatch, value: float) -
     broken("normalize", "normalize", monkeypatch, lambda original, *rest: original(*rest) * value)
     (finding,) = examine("normalisation")
     assert finding.fault and finding.error is None
+
+
+def unclipped(original: Callable[..., Any], arena: Any, scalars: Tensor, *rest: Any) -> Tensor:
+    scalars = scalars.clone()
+    scalars[StepScalars._fields.index("clip")] = 0.0
+    return original(arena, scalars, *rest)
+
+
+def with_old_copies(original: Callable[..., Any], arena: Any, *rest: Any) -> Tensor:
+    before = arena.student_shadow.clone()
+    result = original(arena, *rest)
+    arena.student_shadow.copy_(before)
+    return result
+
+
+def without_norms(original: Callable[..., Any], *rest: Any) -> Tensor:
+    return original(*rest) * torch.nan
+
+
+@pytest.mark.parametrize(
+    ("breaks", "found"),
+    [(unclipped, [True, True, False]), (with_old_copies, [True, True, False]), (without_norms, [True, True, True])],
+)
+def test_all_that_the_update_leaves_behind_is_examined(
+    monkeypatch: pytest.MonkeyPatch, breaks: Callable[..., Any], found: list[bool]
+) -> None:
+    """AdamW hides how long a gradient was, and what training computes with next are the copies."""
+    broken("adamw_ema", "adamw_ema_", monkeypatch, breaks)
+    assert ["is off" in finding.fault for finding in examine("update")] == found
+
+
+def test_the_update_is_examined_as_training_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = set()
+
+    def watched(original: Callable[..., Any], arena: Any, *rest: Any) -> Tensor:
+        kinds.add((arena.gradients()[0].dtype, arena.gradients_of_rows))
+        return original(arena, *rest)
+
+    broken("adamw_ema", "adamw_ema_", monkeypatch, watched)
+    examine("update")
+    assert kinds == {(torch.bfloat16, True), (torch.float32, False)}
 
 
 def test_a_kernel_that_raises_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from fastdino.doctor.findings import Finding
 from fastdino.implementation import OPERATIONS, choose
 
 GPU = torch.device("cuda")
+WHY_INTERPRETED = module._why_interpreted
 SOUND = [Finding(operation, f"{operation} kernel", 0.5, 1e-4, 10**8) for operation in OPERATIONS]
 OFF = Finding("loss", "dino_loss", 7.0, fault="dino_loss is off: its error is 7 times what is allowed")
 
@@ -28,6 +29,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU")
     for where in (implementation, module):
         monkeypatch.setattr(where, "why_no_triton", lambda device: "")
+    monkeypatch.setattr(module, "_why_interpreted", lambda: "")
     monkeypatch.setattr(module, "environment", lambda device: {"GPU": "A GPU"})
     monkeypatch.setattr(module, "copy_bandwidth", lambda device: 2e12)
     choose.cache_clear()
@@ -75,6 +77,25 @@ def test_what_is_not_sound_is_switched_off_until_it_is(
     assert choose("loss", "auto", GPU).name == "triton"
 
 
+def test_what_cannot_be_remembered_is_said(
+    gpu: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    monkeypatch.setattr(module, "examine", lambda operation: [OFF] if operation == "loss" else [])
+    assert cli.main(["doctor"]) == 1
+    assert "cannot be remembered" in (said := capsys.readouterr().err) and "--implementation torch" in said
+
+
+def test_the_interpreter_gives_no_verdict_about_a_gpu(
+    gpu: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("triton", reason="Triton is made for Linux only")
+    monkeypatch.setattr(module, "_why_interpreted", WHY_INTERPRETED)
+    monkeypatch.setattr(module, "examine", None)
+    assert cli.main(["doctor"]) == 0
+    assert "TRITON_INTERPRET is set" in capsys.readouterr().out
+
+
 def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Runs `script` instead of Python."""
     path = tmp_path / "python"
@@ -84,6 +105,12 @@ def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) ->
 
 
 LINE = json.dumps({"operation": "loss", "kernel": "dino_loss", "error": 0.5})
+
+
+def test_a_process_without_a_word_is_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interpreter(tmp_path, monkeypatch, "exit 0")
+    (finding,) = module.examine("loss")
+    assert finding.fault == "the examination of loss found nothing out"
 
 
 @pytest.mark.parametrize(
