@@ -68,9 +68,15 @@ def why_no_triton(device: torch.device) -> str:
         return _without_gpu(device)
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < OLDEST_CAPABILITY:
         return "this GPU is older than the kernels' oldest, compute capability 8.0 (Ampere)"
-    if not any(shutil.which(compiler) for compiler in (os.environ.get("CC", "cc"), "gcc", "clang")):
+    if c_compiler() is None:
         return "Triton needs a C compiler: install gcc"
     return ""
+
+
+def c_compiler() -> str | None:
+    """Where the compiler is that Triton takes, which it needs for its launchers."""
+    given = os.environ.get("CC")
+    return shutil.which(given) if given is not None else shutil.which("gcc") or shutil.which("clang")
 
 
 def _without_gpu(device: torch.device) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
-import shutil
 import subprocess
 
 import torch
@@ -13,20 +11,19 @@ import torch
 import fastdino
 from fastdino import native
 from fastdino.cores import usable_cores
-from fastdino.implementation import OPERATIONS, choose
+from fastdino.implementation import OPERATIONS, c_compiler, choose
 
 PACKAGES = ("torch", "torchvision", "triton", "xformers", "timm", "numpy")
 
 
 def environment(device: torch.device) -> dict[str, str]:
     """Name -> what was found; nothing here fails for what is missing."""
-    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     return {
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "fastdino": fastdino.__version__,
         **{name: version(name) for name in PACKAGES},
         "native extension": native.why_not() or "built",
-        "C compiler": compiler or "none: Triton needs one, install gcc",
+        "C compiler": c_compiler() or "none: Triton needs one, install gcc",
         "CPU cores": str(usable_cores()),
         "GPU": _gpu(device),
     }

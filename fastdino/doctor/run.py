@@ -135,6 +135,12 @@ def table(findings: list[Finding], copied: float | None) -> Table:
             "" if finding.seconds is None else f"{finding.seconds * 1e6:,.0f} µs",
             "" if bandwidth is None else f"{bandwidth / 1e9:,.0f}",
             "" if bandwidth is None or not copied else f"{bandwidth / copied:.0%}",
-            f"[red]{escape(finding.fault)}[/]" if finding.fault else "[green]sound[/]",
+            _verdict(finding),
         )
     return result
+
+
+def _verdict(finding: Finding) -> str:
+    if finding.fault:
+        return f"[red]{escape(finding.fault)}[/]"
+    return "[yellow]not examined: too little free memory[/]" if finding.error is None else "[green]sound[/]"

@@ -73,6 +73,26 @@ def test_a_gradient_that_is_off_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [bool(finding.fault) for finding in examine("loss")] == [True, True, False, False]
 
 
+def test_memory_that_others_take_condemns_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: Any) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    broken("ema", "ema_", monkeypatch, breaks)
+    of_lists, of_arena = examine("teacher")
+    assert of_lists.fault == "" and of_lists.error is None and of_arena.error is not None
+
+
+def test_a_single_value_that_is_off_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(original: Callable[..., Any], crops: Tensor, dtype: torch.dtype) -> Tensor:
+        result = original(crops, dtype)
+        result[0, 0, 0, 0] *= 1.05
+        return result
+
+    broken("normalize", "normalize", monkeypatch, breaks)
+    (finding,) = examine("normalisation")
+    assert finding.fault.startswith("normalize to bfloat16 is off")
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_no_number_is_no_result(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
     broken("normalize", "normalize", monkeypatch, lambda original, *rest: original(*rest) * value)
