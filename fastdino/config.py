@@ -117,6 +117,13 @@ class TrainConfig:
         group=TRAINING,
         choices=("auto", "triton", "torch", "reference"),
     )
+    checkpointing: str = option(
+        "none",
+        "block: the student's blocks run again in the backward pass instead of keeping what they computed; less "
+        "memory, a quarter more time (vit_* only). (fastdino)",
+        group=TRAINING,
+        choices=("none", "block"),
+    )
     accumulation_steps: int = option(
         1,
         "Batches whose gradients make one optimiser step; EMA, center and schedules move once per step. (fastdino)",

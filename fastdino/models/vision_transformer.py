@@ -14,8 +14,10 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from fastdino.attention import Packing, attention, attention_rows
+from fastdino.models.recompute import forgotten
 
 NormLayer = Callable[[int], nn.Module]
 Branch: TypeAlias = Callable[[Tensor, Packing], Tensor]
@@ -99,7 +101,10 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        hidden = self.fc1(x)
+        activated = F.gelu(hidden)
+        with forgotten(activated, lambda: F.gelu(hidden)):
+            return self.fc2(activated)
 
 
 class Block(nn.Module):
@@ -123,8 +128,18 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, packing: Packing) -> Tensor:
         """(tokens, C) -> (tokens, C)."""
-        x = self.drop_path(x, packing, lambda tokens, kept: self.attn(self.norm1(tokens), kept))
-        return self.drop_path(x, packing, lambda tokens, kept: self.mlp(self.norm2(tokens)))
+        x = self.drop_path(x, packing, self._attend)
+        return self.drop_path(x, packing, self._transform)
+
+    def _attend(self, x: Tensor, packing: Packing) -> Tensor:
+        normalised = self.norm1(x)
+        with forgotten(normalised, lambda: self.norm1(x)):
+            return self.attn(normalised, packing)
+
+    def _transform(self, x: Tensor, _: Packing) -> Tensor:
+        normalised = self.norm2(x)
+        with forgotten(normalised, lambda: self.norm2(x)):
+            return self.mlp(normalised)
 
     def attention_rows(self, x: Tensor, rows: slice) -> Tensor:
         """Tokens (B, N, C) -> (B, h, R, N): what the tokens `rows` look at in this block."""
@@ -141,7 +156,13 @@ class VisionTransformer(nn.Module):
         patch_size: side of a patch in pixels.
         num_classes: 0 gives features; above it adds a linear classifier.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0 at the first.
+
+    Attributes:
+        checkpointing: while it trains, blocks keep nothing but their input and run again in the backward pass: less
+            memory for a third more time.
     """
+
+    checkpointing = False
 
     def __init__(
         self,
@@ -213,7 +234,10 @@ class VisionTransformer(nn.Module):
         packing = Packing(tuple((len(tokens), tokens.shape[1]) for tokens in groups))
         x = torch.cat([tokens.flatten(0, 1) for tokens in groups])
         for block in self.blocks:
-            x = block(x, packing)
+            if self.checkpointing and self.training and torch.is_grad_enabled():
+                x = checkpoint(block, x, packing, use_reentrant=False)
+            else:
+                x = block(x, packing)
         return self.head(self.norm(packing.first_tokens(x)))
 
     def get_last_selfattention(self, x: Tensor) -> Tensor:

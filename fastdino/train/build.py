@@ -15,6 +15,7 @@ from fastdino.loss import DINOLoss
 from fastdino.models.backbones import build_backbone, embedding_width, has_batchnorms
 from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
+from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.optim import build_optimizer
 from fastdino.schedules import cosine_scheduler
 from fastdino.train.precision import Precision, choose_precision
@@ -27,6 +28,8 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
     The teacher has neither stochastic depth nor gradients, and its prototypes are always of fixed length.
     """
     student = initial_network(config).to(device)
+    if config.checkpointing == "block":
+        _checkpoint(student.backbone, config.arch)
     teacher = _network(config, 0.0, True).to(device)
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
@@ -48,6 +51,12 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
     precision = Precision(choose_precision(config.precision, config.use_fp16, device), device)
     optimizer = build_optimizer(config.optimizer, student)
     return Trainee(student, teacher, dino_loss, optimizer, precision, config.implementation)
+
+
+def _checkpoint(backbone: nn.Module, arch: str) -> None:
+    if not isinstance(backbone, VisionTransformer):
+        raise UserError(f"--checkpointing block is for vit_*, not {arch}: leave it out, or lower --batch_size_per_gpu")
+    backbone.checkpointing = True
 
 
 def initial_network(config: TrainConfig) -> MultiCropWrapper:

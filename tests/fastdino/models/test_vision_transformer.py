@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from fastdino import VisionTransformer, vit_base, vit_large, vit_small, vit_tiny
 from fastdino.attention import Packing
@@ -183,3 +186,52 @@ def test_rows_of_the_attention_are_those_of_the_matrix(model: VisionTransformer,
     whole = weights["wide.last_attention"]
     torch.testing.assert_close(model.last_attention_rows(x), whole[:, :, :1], **TOLERANCE)
     torch.testing.assert_close(model.last_attention_rows(x, slice(2, 5)), whole[:, :, 2:5], **TOLERANCE)
+
+
+def test_checkpointing_runs_blocks_again_and_changes_no_bit() -> None:
+    gradients, runs = [], []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        # Above a tenth, stochastic depth draws on the host, which has to draw the same again.
+        model = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, drop_path_rate=0.3)
+        model.checkpointing = checkpointing
+        calls: list[int] = []
+        for block in model.blocks:
+            block.norm1.register_forward_pre_hook(lambda *_, calls=calls: calls.append(0))
+        torch.manual_seed(1)
+        output = model.forward_packed([torch.ones(4, 3, 32, 32), torch.ones(4, 3, 16, 16)])
+        before = len(calls)
+        output.square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+        runs.append(len(calls) - before)
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    # Without it only the norms themselves run again.
+    assert runs[1] > runs[0]
+
+
+def test_what_is_cheap_to_compute_again_is_not_kept() -> None:
+    """Of GELU only its input, of norms only their input."""
+    torch.manual_seed(0)
+    model = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=1, num_heads=3)
+    kept: list[Tensor] = []
+    (block,) = model.blocks
+    x = torch.randn(10, 24, requires_grad=True)
+    packing = Packing(((2, 5),))
+    with mock.patch("fastdino.models.recompute.saved_tensors_hooks", watching(kept)):
+        output = block(x, packing)
+    hidden = [each for each in kept if each.shape == (10, 96)]
+    assert len(hidden) == 1
+    output.square().sum().backward()
+
+
+def watching(kept: list[Tensor]) -> Callable[..., saved_tensors_hooks]:
+    def hooks(pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> saved_tensors_hooks:
+        def watched(x: Tensor) -> Any:
+            packed = pack(x)
+            if isinstance(packed, Tensor):
+                kept.append(packed)
+            return packed
+
+        return saved_tensors_hooks(watched, unpack)
+
+    return hooks

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -11,9 +13,8 @@ CPU = torch.device("cpu")
 
 
 def small(**changes: object) -> TrainConfig:
-    return TrainConfig(
-        arch="vit_tiny", patch_size=8, global_size=16, local_size=8, out_dim=32, head_hidden_dim=16, **changes
-    )
+    config = TrainConfig(arch="vit_tiny", patch_size=8, global_size=16, local_size=8, out_dim=32, head_hidden_dim=16)
+    return dataclasses.replace(config, **changes)
 
 
 def test_student_and_teacher_start_equal_and_only_the_student_learns() -> None:
@@ -61,3 +62,10 @@ def test_learning_rate_scales_with_the_pictures_of_a_step() -> None:
     # The cosine's value one step before its end: 1 - cos(pi / n) of half the range.
     assert last.momentum == pytest.approx(1, abs=1e-4)
     assert all(type(value) in (int, float) for value in last)
+
+
+def test_checkpointing_is_for_the_students_blocks() -> None:
+    trainee = build_trainee(small(checkpointing="block"), torch.device("cpu"))
+    assert trainee.student.backbone.checkpointing and not trainee.teacher.backbone.checkpointing
+    with pytest.raises(UserError, match=r"--checkpointing block is for vit_\*, not resnet_small"):
+        build_trainee(small(arch="resnet_small", checkpointing="block"), torch.device("cpu"))

@@ -1,0 +1,32 @@
+"""Values that are cheap to compute again, computed again in the backward pass instead of kept for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+
+@contextmanager
+def forgotten(value: Tensor, again: Callable[[], Tensor]) -> Iterator[None]:
+    """What is computed from `value` within it does not keep it: its gradients come from `again()`, its equal.
+
+    For results of few operations on what is kept anyway. The bits are the same where `again` computes as before.
+    """
+    address, size = value.data_ptr(), value.shape
+
+    def pack(kept: Tensor) -> Any:
+        return again if kept.data_ptr() == address and kept.shape == size else kept
+
+    def unpack(kept: Any) -> Tensor:
+        if isinstance(kept, Tensor):
+            return kept
+        with torch.no_grad():
+            return kept()
+
+    with saved_tensors_hooks(pack, unpack):
+        yield
