@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,12 +12,29 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 
+_settings = threading.local()
+
+
+@contextmanager
+def nothing_forgotten() -> Iterator[None]:
+    """Within it `forgotten` does nothing: for what runs again as a whole, whose own hooks must see every value."""
+    before = getattr(_settings, "forgets", True)
+    _settings.forgets = False
+    try:
+        yield
+    finally:
+        _settings.forgets = before
+
+
 @contextmanager
 def forgotten(value: Tensor, again: Callable[[], Tensor]) -> Iterator[None]:
     """What is computed from `value` within it does not keep it: its gradients come from `again()`, its equal.
 
     For results of few operations on what is kept anyway. The bits are the same where `again` computes as before.
     """
+    if not getattr(_settings, "forgets", True):
+        yield
+        return
     address, size = value.data_ptr(), value.shape
 
     def pack(kept: Tensor) -> Any:

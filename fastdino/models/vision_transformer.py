@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias, cast
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from fastdino.attention import Packing, attention, attention_rows
-from fastdino.models.recompute import forgotten
+from fastdino.models.recompute import forgotten, nothing_forgotten
 
 NormLayer = Callable[[int], nn.Module]
 Branch: TypeAlias = Callable[[Tensor, Packing], Tensor]
@@ -235,7 +236,7 @@ class VisionTransformer(nn.Module):
         x = torch.cat([tokens.flatten(0, 1) for tokens in groups])
         for block in self.blocks:
             if self.checkpointing and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, packing, use_reentrant=False)
+                x = checkpoint(block, x, packing, use_reentrant=False, context_fn=_run_as_a_whole)
             else:
                 x = block(x, packing)
         return self.head(self.norm(packing.first_tokens(x)))
@@ -266,6 +267,10 @@ class VisionTransformer(nn.Module):
         for block in blocks:
             x = block(x, Packing((size,)))
             yield x.unflatten(0, size)
+
+
+def _run_as_a_whole() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nothing_forgotten(), nothing_forgotten()
 
 
 def init_linear(module: nn.Module) -> None:
