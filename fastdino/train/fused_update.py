@@ -148,24 +148,23 @@ class Copies:
     """
 
     def __init__(self, network: MultiCropWrapper, views: list[Tensor], unit_rows: Tensor | None) -> None:
-        trains = any(p.requires_grad for p in network.parameters())
-        names = [name for name, _ in network.named_parameters()]
-        self._leaves: list[Tensor | None] = [None] * len(names)
+        position = {parameter: i for i, parameter in enumerate(network.parameters())}
+        self._leaves: list[Tensor | None] = [None] * len(position)
         self._places: list[tuple[dict[str, Any], str]] = []
         self._others: list[Any] = []
         self.has_unit_rows = unit_rows is not None
-        for module_name, module in network.named_modules():
+        for module in network.modules():
             # Exactly these: what is derived from them may do more with its weights than a product.
             if not views or type(module) not in (nn.Linear, nn.Conv2d):
                 continue
             for key, parameter in module.named_parameters(recurse=False):
-                index = names.index(f"{module_name}.{key}")
-                self._leaves[index] = views[index].requires_grad_(trains and parameter.requires_grad)
+                index = position[parameter]
+                self._leaves[index] = views[index].requires_grad_(parameter.requires_grad)
                 self._places.append((cast(dict[str, Any], module._parameters), key))
                 self._others.append(self._leaves[index])
         if unit_rows is not None:
-            index = names.index(PROTOTYPES)
-            self._leaves[index] = unit_rows.requires_grad_(trains)
+            weight_v = cast(DINOHead, network.head).last_layer.weight_v
+            self._leaves[position[weight_v]] = unit_rows.requires_grad_(weight_v.requires_grad)
             self._places.append((cast(dict[str, Any], network.head._modules), "last_layer"))
             self._others.append(UnitPrototypes(unit_rows))
         self._sizes = [parameter.shape for parameter in network.parameters()]

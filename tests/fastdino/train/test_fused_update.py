@@ -97,8 +97,12 @@ def test_float32_follows_torch(norm_last_layer: bool) -> None:
     fused = weights(run(make_trainee(precision="fp32", norm_last_layer=norm_last_layer)))
     torchs = weights(run(make_trainee("torch", "fp32", norm_last_layer=norm_last_layer)))
     for key, value in torchs.items():
+        mine = fused[key]
+        if key.endswith("qkv.bias"):
+            # The keys' bias moves all of a row's scores alike: its gradient is rounding, whose sign AdamW goes by.
+            mine, value = (torch.cat((x[:24], x[48:])) for x in (mine, value))
         # Where a gradient is near 0, AdamW's first steps amplify rounding to a share of the learning rate.
-        torch.testing.assert_close(fused[key], value, rtol=1e-4, atol=2e-5, msg=key)
+        torch.testing.assert_close(mine, value, rtol=1e-4, atol=2e-5, msg=key)
 
 
 def test_networks_keep_their_own_weights_and_gradients_are_of_copies() -> None:
