@@ -2,8 +2,8 @@
 # Triton gives the arguments of kernels their types.
 """Crops from bytes to the numbers that the network sees, in one pass: (byte / 255 - mean) / deviation.
 
-A byte is read once and its number written once: 3 bytes a value in bfloat16, where torchvision's operations and the cast
-move 35. (PyTorch can do it in one operation, a multiplication and an addition, with other bits in the last place.)
+A byte is read once and its number written once: 3 bytes a value in bfloat16, where torchvision's operations and the
+cast move 35. (PyTorch can do it in one operation that multiplies and adds, with other bits in the last place.)
 
 Every quotient is the correctly rounded one, so that float32 has the bits of `fastdino.data.normalize` on a CPU, and
 the 16-bit types those bits rounded once. (PyTorch on a GPU multiplies by 1 / 255 instead, which differs in the last
