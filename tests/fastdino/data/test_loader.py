@@ -355,6 +355,8 @@ import os, signal, sys
 from fastdino.data import MultiCropLoader
 
 if __name__ == "__main__":
+    # A shell that runs the tests in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder, how = sys.argv[1:]
     loader = MultiCropLoader(folder, 8, num_threads=2, global_size=64, local_size=32, local_crops_number=2)
     for epoch in range(1000000):
