@@ -5,11 +5,11 @@
 A byte is read once and its number written once: 3 bytes a value in bfloat16, where torchvision's operations and the
 cast move 35. (PyTorch can do it in one operation that multiplies and adds, with other bits in the last place.)
 
-Every quotient is the correctly rounded one, so that float32 has the bits of `fastdino.data.normalize` on a CPU, and
-the 16-bit types those bits rounded once. (PyTorch on a GPU multiplies by 1 / 255 instead, which differs in the last
-place for some bytes.) With r the rounded reciprocal of d, q = x r is off by little, x - q d is exact in a fused
-multiply-add, and q + (x - q d) r rounds to x / d (Markstein 1990): three operations where a general division that minds
-special cases takes four times as many, too many for a kernel that only moves bytes.
+Every quotient is the correctly rounded one (but for means so small that it is subnormal), so that float32 has the bits
+of `fastdino.data.normalize` on a CPU, and the 16-bit types those bits rounded once. (PyTorch on a GPU multiplies by
+1 / 255 instead, which differs in the last place for some bytes.) With r the rounded reciprocal of d, q = x r is off by
+little, x - q d is exact in a fused multiply-add, and q + (x - q d) r rounds to x / d (Markstein 1990): three operations
+where a general division that minds special cases takes four times as many, too many for a kernel that moves bytes.
 """
 
 from __future__ import annotations
