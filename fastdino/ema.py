@@ -14,7 +14,7 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float, impl
     """teacher = momentum * teacher + (1 - momentum) * student, for every parameter; buffers stay.
 
     Exact at momentum 1. `triton` is one launch, `torch` one multi-tensor call, `reference` goes parameter by parameter;
-    `auto` is what implementation.choose takes.
+    `auto` is what implementation.choose takes. Parameters that are not contiguous float32 go through `torch`.
 
     Raises ValueError for an unknown implementation, and for `triton` where it cannot run.
     """

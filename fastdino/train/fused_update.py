@@ -124,7 +124,11 @@ class FusedUpdate:
         return [] if shadow is None else self.arena.views(shadow)
 
     def _unit_rows(self, shadow: Tensor | None) -> Tensor | None:
-        return None if shadow is None or not self.unit_prototypes else self.arena.padded_rows(shadow)
+        if shadow is None or not self.unit_prototypes:
+            return None
+        rows: Tensor = self.arena.padded_rows(shadow)
+        # Only the loss's kernels know of padding.
+        return rows if self.dino_loss.chosen(self.arena.device) == "triton" else rows[: self.dino_loss.center.numel()]
 
 
 class UnitPrototypes(nn.Module):

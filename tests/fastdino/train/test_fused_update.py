@@ -125,6 +125,16 @@ def test_networks_keep_their_own_weights_and_gradients_are_of_copies() -> None:
     assert {g.dtype for g in update.copies[0].gradients() if g is not None} == {torch.float32}
 
 
+def test_the_update_goes_without_the_losss_kernels() -> None:
+    """As where the doctor has switched off the loss alone, whose kernels are the ones that know of padded logits."""
+    mixed, both = make_trainee(), make_trainee()
+    mixed.dino_loss.implementation = "torch"
+    start = weights(both)
+    run(mixed, 1), run(both, 1)
+    moved = {k: (x - start[k]).norm() for k, x in weights(both).items()}
+    assert all((x - weights(both)[k]).norm() <= 0.1 * moved[k] + 1e-6 for k, x in weights(mixed).items() if "head" in k)
+
+
 def test_an_error_in_a_network_leaves_the_weights_in_their_place() -> None:
     trainee = make_trainee()
     parameters = dict(trainee.student.named_parameters())
