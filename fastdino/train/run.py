@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import time
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor, nn
 
-from fastdino import native
 from fastdino.config import TrainConfig
 from fastdino.cores import usable_cores
 from fastdino.data.loader import MultiCropLoader
-from fastdino.data.normalize import normalize
 from fastdino.data.sources import Source
-from fastdino.errors import TrainingFailed, UserError
+from fastdino.errors import UserError
 from fastdino.files import write_atomically
+from fastdino.train.announce import announce, note_changed_settings
 from fastdino.train.build import Schedules, build_schedules, build_trainee
 from fastdino.train.checkpoint import load_checkpoint, save_checkpoint
-from fastdino.train.choices import attention_in_words, choices_in_words, why_narrow
+from fastdino.train.choices import choices_in_words
 from fastdino.train.guards import explained_failures, stop_on_sigterm
 from fastdino.train.log import RunLog
+from fastdino.train.loop import Loop
 from fastdino.train.progress import TrainingProgress
 from fastdino.train.report import RunReport, write_run_report
-from fastdino.train.step import StepMetrics, train_step
 from fastdino.train.validate import validated
-
-# Reading a figure from a GPU waits for it; this often is enough for a person.
-STEPS_BETWEEN_READINGS = 10
-AFTER_DIVERGENCE = "the last checkpoint is from before that; lower --lr, set --clip_grad 0.3, or try --precision fp32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,19 +128,21 @@ class Run:
         self.schedules: Schedules = build_schedules(config, steps_per_epoch)
         self.start_epoch = load_checkpoint(self.checkpoint, self.trainee) if self.checkpoint.exists() else 0
         if self.start_epoch:
-            self._note_changed_settings()
+            note_changed_settings(console, config, self.output_dir / "config.json")
         write_atomically(self.output_dir / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
         self.log = RunLog(self.output_dir, self.start_epoch, self.start_epoch * steps_per_epoch)
+        self.loop = Loop(config, self.trainee, self.schedules, self.loader, self.log)
 
     def go(self) -> None:
         """Train the epochs that are left."""
-        self._announce()
+        going_on = f", going on after epoch {self.start_epoch}" if self.start_epoch else ""
+        announce(self.console, self.config, self.trainee, self.schedules, self.loader, self.choices, going_on)
         steps = self.schedules.steps_per_epoch
         with TrainingProgress(
             self.console, self.config.epochs, self.config.epochs * steps, self.start_epoch * steps
         ) as progress:
             for epoch in range(self.start_epoch, self.config.epochs):
-                line = self._epoch(epoch, progress)
+                line = self.loop.epoch(epoch, progress)
                 # The log first: its lines from the checkpoint's epoch on are replaced when a run goes on.
                 self.log.epoch(line)
                 self._save(epoch)
@@ -176,61 +168,6 @@ class Run:
             held_out=held_out,
         )
 
-    def _epoch(self, epoch: int, progress: TrainingProgress) -> dict[str, Any]:
-        self.loader.set_epoch(epoch)
-        started, waited = time.monotonic(), self.loader.wait_seconds
-        first_step = epoch * self.schedules.steps_per_epoch
-        readings: list[StepMetrics] = []
-        for offset, batches in enumerate(self._steps()):
-            step = first_step + offset
-            seed_step(self.config.seed, step)
-            values = self.schedules.at(step)
-            readings.append(
-                train_step(self.trainee, batches, values, self.config.clip_grad, self.config.freeze_last_layer)
-            )
-            progress.advance(epoch)
-            if self.device.type == "cpu" or step % STEPS_BETWEEN_READINGS == 0:
-                loss = finite(readings[-1].loss, step)
-                elapsed = time.monotonic() - started
-                wait_share = (self.loader.wait_seconds - waited) / elapsed
-                progress.show(loss, (offset + 1) * self.config.batch_size / elapsed, wait_share)
-                self.log.step(step, {"loss": loss, "lr": values.lr})
-        figures = torch.stack([torch.stack(reading) for reading in readings]).cpu()
-        # After the reading above, which waits for a GPU to finish the epoch.
-        elapsed = time.monotonic() - started
-        for offset, reading in enumerate(figures):
-            finite(reading[0], first_step + offset)
-        # The last step's update shows in no loss of this epoch, and would be saved.
-        require_finite_weights(self.trainee.student)
-        loss, entropy, spread = figures.mean(dim=0).tolist()
-        epoch_steps = slice(first_step, first_step + len(readings))
-        return {
-            "train_loss": loss,
-            "train_lr": float(self.schedules.lr[epoch_steps].mean()),
-            "train_wd": float(self.schedules.weight_decay[epoch_steps].mean()),
-            "epoch": epoch,
-            "train_teacher_entropy": entropy,
-            "train_kl": loss - entropy,
-            "train_feature_std": spread,
-            "images_per_second": len(readings) * self.config.batch_size / elapsed,
-            "data_wait": (self.loader.wait_seconds - waited) / elapsed,
-        }
-
-    def _steps(self) -> Iterator[list[list[Tensor]]]:
-        """The micro-batches of each optimiser step, normalised on the training device."""
-        batches = iter(self.loader)
-        for _ in range(self.schedules.steps_per_epoch):
-            yield [
-                [self._normalized(crop) for crop in crops]
-                for crops, _ in islice(batches, self.config.accumulation_steps)
-            ]
-
-    def _normalized(self, crop: Tensor) -> Tensor:
-        if self.device.type != "cpu":
-            # Only from pinned memory does the copy run beside the GPU's work.
-            crop = crop.pin_memory().to(self.device, non_blocking=True)
-        return normalize(crop, self.trainee.precision.input_dtype, self.config.implementation)
-
     def _save(self, epoch: int) -> None:
         args = dataclasses.asdict(self.config)
         # The kept one first: after checkpoint.pth a run that goes on would not come back to this epoch.
@@ -241,63 +178,3 @@ class Run:
     def _list_skipped(self) -> None:
         lines = "".join(f"{name}\t{reason}\n" for name, reason in sorted(self.loader.skipped.items()))
         write_atomically(self.output_dir / "skipped.txt", lines)
-
-    def _note_changed_settings(self) -> None:
-        """Going on with other settings is allowed, but never by accident."""
-        path = self.output_dir / "config.json"
-        try:
-            before = dict(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
-            # Without readable settings of ours there is nothing to compare with.
-            return
-        now = json.loads(json.dumps(dataclasses.asdict(self.config)))
-        changes = [
-            f"--{name} was {before[name]} and is {value}"
-            for name, value in now.items()
-            if name in before and before[name] != value and name != "output_dir"
-        ]
-        if changes:
-            self.console.print(
-                f"[yellow]note:[/] this run went on with other settings: {'; '.join(changes)}", soft_wrap=True
-            )
-
-    def _announce(self) -> None:
-        config = self.config
-        narrow = why_narrow(config, self.trainee.precision.name, self.device)
-        if narrow:
-            self.console.print(f"[yellow]note:[/] {narrow}", highlight=False, soft_wrap=True)
-        if not native.available():
-            self.console.print(f"[yellow]note:[/] {native.why_not()}", highlight=False, soft_wrap=True)
-        parameters = sum(p.numel() for p in self.trainee.student.backbone.parameters()) / 1e6
-        device = (
-            torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"CPU ({usable_cores()} cores)"
-        )
-        going_on = f", going on after epoch {self.start_epoch}" if self.start_epoch else ""
-        self.console.print(
-            f"{config.arch} ({parameters:.1f} M parameters) on {len(self.loader.source):,} pictures, {device}, "
-            f"{self.trainee.precision.name}, {self.schedules.steps_per_epoch} steps of {config.batch_size} pictures "
-            f"an epoch{going_on}; crops by {self.loader.implementation}, {self.choices}"
-            f"{attention_in_words(self.trainee.student.backbone, self.trainee.precision)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
-def seed_step(seed: int, step: int) -> None:
-    """Make a step's own randomness (stochastic depth) a function of the seed and the step, whatever came before."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0]))
-
-
-def finite(loss: Tensor, step: int) -> float:
-    """The loss as a number. Raises TrainingFailed if it is not one."""
-    value = loss.item()
-    if math.isfinite(value):
-        return value
-    raise TrainingFailed(f"the loss became {value} at step {step}: {AFTER_DIVERGENCE}")
-
-
-@torch.no_grad()
-def require_finite_weights(network: nn.Module) -> None:
-    """Raises TrainingFailed if any weight is NaN or infinite."""
-    if not torch.stack([parameter.isfinite().all() for parameter in network.parameters()]).all():
-        raise TrainingFailed(f"the weights stopped being numbers: {AFTER_DIVERGENCE}")

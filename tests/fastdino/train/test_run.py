@@ -22,8 +22,10 @@ from fastdino import TrainConfig, train
 from fastdino import implementation as implementations
 from fastdino.cli import main
 from fastdino.errors import TrainingFailed, UserError
+from fastdino.train import loop as loop_module
 from fastdino.train import run as run_module
 from fastdino.train.log import read_log
+from fastdino.train.loop import Loop
 
 LOG_KEYS = {
     "train_loss",
@@ -138,9 +140,9 @@ def test_goes_on_after_ctrl_c(
             raise KeyboardInterrupt
         return original(self, epoch, progress)
 
-    original = run_module.Run._epoch
+    original = Loop.epoch
     with monkeypatch.context() as patch:
-        patch.setattr(run_module.Run, "_epoch", interrupted)
+        patch.setattr(Loop, "epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(config(picture_folder, tmp_path))
     assert torch.load(tmp_path / "checkpoint.pth")["epoch"] == 1
@@ -323,7 +325,7 @@ def test_weights_broken_by_the_last_step_are_not_saved(
     """The loss of that step was still a number."""
     shutil.copytree(finished, tmp_path / "copy")
     before = (tmp_path / "copy" / "checkpoint.pth").read_bytes()
-    original = run_module.train_step
+    original = loop_module.train_step
 
     def breaking(trainee: Any, *arguments: Any) -> Any:
         metrics = original(trainee, *arguments)
@@ -334,7 +336,7 @@ def test_weights_broken_by_the_last_step_are_not_saved(
 
     settings = config(picture_folder, tmp_path / "copy", epochs=3)
     schedule_end = run_module.build_schedules(run_module.validated(settings)[0], 3).at(8).momentum
-    monkeypatch.setattr(run_module, "train_step", breaking)
+    monkeypatch.setattr(loop_module, "train_step", breaking)
     with pytest.raises(TrainingFailed, match="the weights stopped being numbers"):
         train(settings)
     assert (tmp_path / "copy" / "checkpoint.pth").read_bytes() == before
