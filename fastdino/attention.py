@@ -13,6 +13,7 @@ All give the same numbers but for rounding.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -46,9 +47,16 @@ class Packing:
         """Tokens in all."""
         return sum(count * length for count, length in self.groups)
 
-    def lengths_on(self, device: torch.device) -> Tensor:
-        """The same as a tensor, kept."""
-        return _lengths(self, device)
+    def spread(self, values: Tensor) -> Tensor:
+        """One value a sequence (sequences,) -> one a token (tokens,)."""
+        if self.tokens == self.sequences:
+            return values
+        return values.repeat_interleave(_lengths(self, values.device), output_size=self.tokens)
+
+    @property
+    def of_first_tokens(self) -> Packing:
+        """The packing of what `first_tokens` gives."""
+        return Packing(tuple((count, 1) for count, _ in self.groups))
 
     def chosen(self, sequences: Tensor) -> tuple[Packing, Tensor]:
         """Some of the sequences (bool) -> their own packing, and the indices of their tokens in this one."""
@@ -72,24 +80,29 @@ class Packing:
         return torch.cat([group[:, 0] for group in self.split(packed)])
 
 
-def attention(qkv: Tensor, packing: Packing, backend: str = "auto") -> Tensor:
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing | None = None, backend: str = "auto"
+) -> Tensor:
     """softmax(q k^T / sqrt(d)) v within each sequence.
 
     Args:
-        qkv: (tokens, 3, heads, d), queries, keys and values of all tokens.
+        q: (query tokens, heads, d).
+        k, v: (tokens, heads, d).
+        queries: how q is packed: as many sequences as `keys`, in the same order.
+        keys: how k and v are packed, where that is not how q is.
         backend: one of BACKENDS; `auto` is what `choose` takes.
 
     Returns:
-        (tokens, heads, d).
+        (query tokens, heads, d).
 
     Raises:
         ValueError: there is no such backend.
     """
     if backend == "auto":
-        backend, _ = choose(qkv.device.type, qkv.dtype)
+        backend, _ = choose(q.device.type, q.dtype)
     if backend not in _FUNCTIONS:
         raise ValueError(f"attention must be by one of {', '.join(BACKENDS)}, not {backend!r}")
-    return _FUNCTIONS[backend](qkv, packing)
+    return _FUNCTIONS[backend](q, k, v, queries, keys or queries)
 
 
 def attention_rows(q: Tensor, k: Tensor) -> Tensor:
@@ -119,34 +132,38 @@ def choose(device_type: str, dtype: torch.dtype) -> tuple[str, str]:
 
 def why_not(backend: str, dtype: torch.dtype) -> str:
     """What keeps a backend from running forward and backward on the current GPU, tried out; empty if nothing does."""
+    packing = Packing(((1, 8), (2, 2)))
     qkv = torch.zeros(12, 3, 1, 64, dtype=dtype, device="cuda", requires_grad=True)
+    q, k, v = qkv.unbind(1)
+    function = _FUNCTIONS[backend]
     try:
-        _FUNCTIONS[backend](qkv, Packing(((1, 8), (2, 2)))).sum().backward()
+        function(q, k, v, packing, packing).sum().backward()
+        function(packing.first_tokens(q), k, v, packing.of_first_tokens, packing).sum().backward()
     except Exception as error:  # whatever a library that was built for other versions raises
         return f"{backend} cannot be used ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
     return ""
 
 
-def _xformers(qkv: Tensor, packing: Packing) -> Tensor:
+def _xformers(q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing) -> Tensor:
     from xformers.ops import memory_efficient_attention
 
-    q, k, v = qkv.unsqueeze(0).unbind(2)
-    return memory_efficient_attention(q, k, v, attn_bias=_block_diagonal(packing)).squeeze(0)
+    q, k, v = (x.unsqueeze(0) for x in (q, k, v))
+    return memory_efficient_attention(q, k, v, attn_bias=_block_diagonal(queries, keys)).squeeze(0)
 
 
-@functools.lru_cache(maxsize=8)
-def _block_diagonal(packing: Packing) -> Any:
+@functools.lru_cache(maxsize=16)
+def _block_diagonal(queries: Packing, keys: Packing) -> Any:
     from xformers.ops.fmha.attn_bias import BlockDiagonalMask
 
-    return BlockDiagonalMask.from_seqlens(packing.lengths)
+    return BlockDiagonalMask.from_seqlens(queries.lengths, keys.lengths)
 
 
-def _varlen(qkv: Tensor, packing: Packing) -> Tensor:
+def _varlen(q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    q, k, v = qkv.unbind(1)
-    starts, longest = _starts(packing, qkv.device), max(length for _, length in packing.groups)
-    output = varlen_attn(q, k, v, starts, starts, longest, longest)
+    starts = [_starts(packing, q.device) for packing in (queries, keys)]
+    longest = [max(length for _, length in packing.groups) for packing in (queries, keys)]
+    output = varlen_attn(q, k, v, *starts, *longest)
     assert isinstance(output, Tensor)  # a pair only for those who ask
     return output
 
@@ -157,27 +174,34 @@ def _lengths(packing: Packing, device: torch.device) -> Tensor:
     return torch.tensor(packing.lengths, device=device)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=16)
 def _starts(packing: Packing, device: torch.device) -> Tensor:
     """Kept likewise."""
     return torch.tensor([0, *accumulate(packing.lengths)], dtype=torch.int32, device=device)
 
 
-def _sdpa(qkv: Tensor, packing: Packing) -> Tensor:
-    outputs = []
-    for group in packing.split(qkv):
-        q, k, v = group.permute(2, 0, 3, 1, 4)
-        outputs.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing) -> Tensor:
+    outputs = [
+        F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in of_one_length)).transpose(1, 2).flatten(0, 1)
+        for of_one_length in _by_length(q, k, v, queries, keys)
+    ]
     return torch.cat(outputs)
 
 
-def _reference(qkv: Tensor, packing: Packing) -> Tensor:
+def _reference(q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing) -> Tensor:
     outputs = []
-    for group in packing.split(qkv):
-        q, k, v = group.permute(2, 0, 3, 1, 4)
+    for of_one_length in _by_length(q, k, v, queries, keys):
+        q, k, v = (x.transpose(1, 2) for x in of_one_length)
         weights = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
         outputs.append((weights @ v).transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs)
+
+
+def _by_length(
+    q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Each (sequences, tokens, heads, d), those of one length after those of another."""
+    yield from zip(queries.split(q), keys.split(k), keys.split(v), strict=True)
 
 
 _FUNCTIONS = {"xformers": _xformers, "varlen": _varlen, "sdpa": _sdpa, "reference": _reference}

@@ -39,7 +39,7 @@ def test_backends_equal_the_formula_and_one_another(packing: Packing) -> None:
     qkv = draw(packing)
     for backend in ("sdpa", "reference"):
         leaf = qkv.clone().requires_grad_()
-        output = attention(leaf, packing, backend)
+        output = attention(*leaf.unbind(1), packing, backend=backend)
         exact_leaf = qkv.double().requires_grad_()
         exact = one_by_one(exact_leaf, packing)
         # Sums of up to nine numbers of order 1 in float32.
@@ -47,6 +47,16 @@ def test_backends_equal_the_formula_and_one_another(packing: Packing) -> None:
         (gradient,) = torch.autograd.grad(output.square().sum(), leaf)
         (expected,) = torch.autograd.grad(exact.square().sum(), exact_leaf)
         torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(packing=packings)
+def test_first_tokens_alone_look_at_their_whole_sequence(packing: Packing) -> None:
+    q, k, v = draw(packing).unbind(1)
+    expected = packing.first_tokens(one_by_one(torch.stack((q, k, v), dim=1), packing))
+    for backend in ("sdpa", "reference"):
+        output = attention(packing.first_tokens(q), k, v, packing.of_first_tokens, packing, backend)
+        torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=40, deadline=None)
@@ -85,7 +95,7 @@ def test_cpus_take_sdpa_and_gpus_what_runs_there(monkeypatch: pytest.MonkeyPatch
 
 def test_unknown_backends_are_named() -> None:
     with pytest.raises(ValueError, match="one of xformers, varlen, sdpa, reference, not 'flash'"):
-        attention(draw(Packing(((1, 2),))), Packing(((1, 2),)), "flash")
+        attention(*draw(Packing(((1, 2),))).unbind(1), Packing(((1, 2),)), backend="flash")
 
 
 def test_xformers_is_called_as_its_own_operators_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,10 +115,13 @@ def test_xformers_is_called_as_its_own_operators_want_it(monkeypatch: pytest.Mon
         return torch.einsum("bhqk,bkhd->bqhd", weights, v.float())
 
     monkeypatch.setattr(ops, "memory_efficient_attention", fake)
-    output = attention(qkv, packing, "xformers")
+    output = attention(*qkv.unbind(1), packing, backend="xformers")
     torch.testing.assert_close(output.double(), one_by_one(qkv, packing), rtol=1e-2, atol=1e-2)
-    attention(qkv, packing, "xformers")
+    attention(*qkv.unbind(1), packing, backend="xformers")
     assert seen[0] is seen[1], "the mask is kept"
+    q, k, v = qkv.unbind(1)
+    first = attention(packing.first_tokens(q), k, v, packing.of_first_tokens, packing, "xformers")
+    torch.testing.assert_close(first, packing.first_tokens(output))
 
 
 def test_varlen_is_called_by_its_signature(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,4 +143,14 @@ def test_varlen_is_called_by_its_signature(monkeypatch: pytest.MonkeyPatch) -> N
     fake_module.varlen_attn = fake  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", fake_module)
     qkv = draw(packing)
-    torch.testing.assert_close(attention(qkv, packing, "varlen"), one_by_one(qkv, packing))
+    torch.testing.assert_close(attention(*qkv.unbind(1), packing, backend="varlen"), one_by_one(qkv, packing))
+
+
+def test_varlen_is_told_of_fewer_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    packing, seen = Packing(((2, 5), (3, 2))), []
+    fake_module = ModuleType("torch.nn.attention.varlen")
+    fake_module.varlen_attn = lambda q, k, v, *others: seen.extend(others) or q  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", fake_module)
+    q, k, v = draw(packing).unbind(1)
+    attention(packing.first_tokens(q), k, v, packing.of_first_tokens, packing, "varlen")
+    assert seen[0].tolist() == [0, 1, 2, 3, 4, 5] and seen[1].tolist() == [0, 5, 10, 12, 14, 16] and seen[2:] == [1, 5]
