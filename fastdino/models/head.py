@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastdino.models.prototypes import Prototypes
 from fastdino.models.vision_transformer import init_linear
-
-
-class Prototypes(nn.Module):
-    """Linear layer without bias whose rows are `weight_g * weight_v / |weight_v|` (weight normalisation).
-
-    Parameters keep the names and the order that `torch.nn.utils.weight_norm` gives, on which checkpoints and the
-    optimiser's numbering rely: `weight_g` (out_dim, 1), `weight_v` (out_dim, in_dim).
-    """
-
-    def __init__(self, in_dim: int, out_dim: int) -> None:
-        super().__init__()
-        self.weight_g = nn.Parameter(torch.ones(out_dim, 1))
-        self.weight_v = nn.Parameter(torch.empty(out_dim, in_dim))
-        nn.init.kaiming_uniform_(self.weight_v, a=math.sqrt(5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(R, in_dim) -> logits (R, out_dim)."""
-        return F.linear(x, self.weight_g * F.normalize(self.weight_v, dim=1))
 
 
 class DINOHead(nn.Module):

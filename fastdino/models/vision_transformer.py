@@ -37,8 +37,8 @@ def rate_to_leave_out(device: torch.device) -> float:
 class DropPath(nn.Module):
     """Stochastic depth: drops a residual branch for whole sequences and rescales the kept ones (Huang et al. 2016).
 
-    Above `rate_to_leave_out` the branch is computed for the kept sequences only; below, gathering them costs more than what they
-    save. Each sequence is dropped independently, as in the original.
+    Above `rate_to_leave_out` the branch is computed for the kept sequences only; below, gathering them costs more than
+    what they save. Each sequence is dropped independently, as in the original.
     """
 
     def __init__(self, rate: float) -> None:
