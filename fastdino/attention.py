@@ -161,9 +161,9 @@ def _block_diagonal(queries: Packing, keys: Packing) -> Any:
 def _varlen(q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    starts = [_starts(packing, q.device) for packing in (queries, keys)]
-    longest = [max(length for _, length in packing.groups) for packing in (queries, keys)]
-    output = varlen_attn(q, k, v, *starts, *longest)
+    of_q, of_k = (_starts(packing, q.device) for packing in (queries, keys))
+    longest_q, longest_k = (max(length for _, length in packing.groups) for packing in (queries, keys))
+    output = varlen_attn(q, k, v, of_q, of_k, longest_q, longest_k)
     assert isinstance(output, Tensor)  # a pair only for those who ask
     return output
 
@@ -181,10 +181,10 @@ def _starts(packing: Packing, device: torch.device) -> Tensor:
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing) -> Tensor:
-    outputs = [
-        F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in of_one_length)).transpose(1, 2).flatten(0, 1)
-        for of_one_length in _by_length(q, k, v, queries, keys)
-    ]
+    outputs = []
+    for of_one_length in _by_length(q, k, v, queries, keys):
+        q, k, v = (x.transpose(1, 2) for x in of_one_length)
+        outputs.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 from fastdino.config import TrainConfig
 from fastdino.errors import UserError
@@ -34,8 +33,8 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
     for module in teacher.modules():
-        # torchvision's models carry these at rates of their own.
-        if isinstance(module, (nn.Dropout, StochasticDepth)):
+        # torchvision's models carry these at rates of their own; it is not imported where it is not needed.
+        if isinstance(module, nn.Dropout) or type(module).__name__ == "StochasticDepth":
             module.p = 0.0
     if config.batch_size_per_gpu == 1 and has_batchnorms(student):
         raise UserError(f"{config.arch} has BatchNorm, which needs --batch_size_per_gpu of at least 2")

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -25,7 +25,6 @@ from fastdino.train.guards import explained_failures, stop_on_sigterm
 from fastdino.train.log import RunLog
 from fastdino.train.loop import Loop
 from fastdino.train.progress import TrainingProgress
-from fastdino.train.report import RunReport, write_run_report
 from fastdino.train.validate import validated
 
 
@@ -157,6 +156,9 @@ class Run:
 
     def write_report(self, held_out: Source | None) -> RunReport:
         """Write report.html from the logs, the pictures and the final teacher."""
+        # With it comes torchvision, which training has no use for.
+        from fastdino.train.report import write_run_report
+
         return write_run_report(
             self.config,
             self.loader.source,

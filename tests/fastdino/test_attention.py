@@ -28,6 +28,11 @@ def one_by_one(qkv: Tensor, packing: Packing) -> Tensor:
     return torch.cat(outputs)
 
 
+def packed_attention(qkv: Tensor, packing: Packing, backend: str) -> Tensor:
+    q, k, v = qkv.unbind(1)
+    return attention(q, k, v, packing, backend=backend)
+
+
 def draw(packing: Packing, heads: int = 2, width: int = 8) -> Tensor:
     generator = torch.Generator().manual_seed(packing.tokens)
     return torch.randn(packing.tokens, 3, heads, width, generator=generator)
@@ -39,7 +44,7 @@ def test_backends_equal_the_formula_and_one_another(packing: Packing) -> None:
     qkv = draw(packing)
     for backend in ("sdpa", "reference"):
         leaf = qkv.clone().requires_grad_()
-        output = attention(*leaf.unbind(1), packing, backend=backend)
+        output = packed_attention(leaf, packing, backend)
         exact_leaf = qkv.double().requires_grad_()
         exact = one_by_one(exact_leaf, packing)
         # Sums of up to nine numbers of order 1 in float32.
@@ -95,7 +100,7 @@ def test_cpus_take_sdpa_and_gpus_what_runs_there(monkeypatch: pytest.MonkeyPatch
 
 def test_unknown_backends_are_named() -> None:
     with pytest.raises(ValueError, match="one of xformers, varlen, sdpa, reference, not 'flash'"):
-        attention(*draw(Packing(((1, 2),))).unbind(1), Packing(((1, 2),)), backend="flash")
+        packed_attention(draw(Packing(((1, 2),))), Packing(((1, 2),)), "flash")
 
 
 def test_xformers_is_called_as_its_own_operators_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,9 +120,9 @@ def test_xformers_is_called_as_its_own_operators_want_it(monkeypatch: pytest.Mon
         return torch.einsum("bhqk,bkhd->bqhd", weights, v.float())
 
     monkeypatch.setattr(ops, "memory_efficient_attention", fake)
-    output = attention(*qkv.unbind(1), packing, backend="xformers")
+    output = packed_attention(qkv, packing, "xformers")
     torch.testing.assert_close(output.double(), one_by_one(qkv, packing), rtol=1e-2, atol=1e-2)
-    attention(*qkv.unbind(1), packing, backend="xformers")
+    packed_attention(qkv, packing, "xformers")
     assert seen[0] is seen[1], "the mask is kept"
     q, k, v = qkv.unbind(1)
     first = attention(packing.first_tokens(q), k, v, packing.of_first_tokens, packing, "xformers")
@@ -143,13 +148,19 @@ def test_varlen_is_called_by_its_signature(monkeypatch: pytest.MonkeyPatch) -> N
     fake_module.varlen_attn = fake  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", fake_module)
     qkv = draw(packing)
-    torch.testing.assert_close(attention(*qkv.unbind(1), packing, backend="varlen"), one_by_one(qkv, packing))
+    torch.testing.assert_close(packed_attention(qkv, packing, "varlen"), one_by_one(qkv, packing))
 
 
 def test_varlen_is_told_of_fewer_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    packing, seen = Packing(((2, 5), (3, 2))), []
+    packing = Packing(((2, 5), (3, 2)))
+    seen: list[Any] = []
+
+    def fake(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Tensor:
+        seen.extend(others)
+        return q
+
     fake_module = ModuleType("torch.nn.attention.varlen")
-    fake_module.varlen_attn = lambda q, k, v, *others: seen.extend(others) or q  # type: ignore[attr-defined]
+    fake_module.varlen_attn = fake  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", fake_module)
     q, k, v = draw(packing).unbind(1)
     attention(packing.first_tokens(q), k, v, packing.of_first_tokens, packing, "varlen")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -69,3 +71,16 @@ def test_checkpointing_is_for_the_students_blocks() -> None:
     assert trainee.student.backbone.checkpointing and not trainee.teacher.backbone.checkpointing
     with pytest.raises(UserError, match=r"--checkpointing block is for vit_\*, not resnet_small"):
         build_trainee(small(arch="resnet_small", checkpointing="block"), torch.device("cpu"))
+
+
+def test_our_own_networks_need_no_other_library() -> None:
+    """torchvision and timm take a while and memory to import."""
+    code = (
+        "import sys, torch, fastdino.train.run\n"
+        "from fastdino import TrainConfig\n"
+        "from fastdino.train.build import build_trainee\n"
+        "build_trainee(TrainConfig(arch='vit_tiny', out_dim=8), torch.device('cpu'))\n"
+        "print(sorted({'torchvision', 'timm'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
