@@ -27,6 +27,9 @@ from fastdino.train.loop import Loop
 from fastdino.train.progress import TrainingProgress
 from fastdino.train.validate import validated
 
+if TYPE_CHECKING:
+    from fastdino.train.report import RunReport
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
