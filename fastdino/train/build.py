@@ -35,7 +35,7 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
     for module in teacher.modules():
         # torchvision's models carry these at rates of their own; it is not imported where it is not needed.
         if isinstance(module, nn.Dropout) or type(module).__name__ == "StochasticDepth":
-            module.p = 0.0
+            module.p = 0.0  # type: ignore[assignment]
     if config.batch_size_per_gpu == 1 and has_batchnorms(student):
         raise UserError(f"{config.arch} has BatchNorm, which needs --batch_size_per_gpu of at least 2")
     dino_loss = DINOLoss(
