@@ -48,6 +48,9 @@ COMMANDS = {
         "run",
         "Draw what a vision transformer attends to.",
     ),
+    "export": Command(
+        config.ExportConfig, "fastdino.export.run", "run", "Write a trained backbone in another program's format."
+    ),
     "check": Command(
         config.CheckConfig, "fastdino.prepare.check", "run", "Look a data set through before training on it."
     ),

@@ -181,7 +181,12 @@ WEIGHTS = "weights"
 class WeightsConfig:
     """Which trained backbone a command uses."""
 
-    pretrained_weights: str = option("", "Checkpoint whose backbone is used.", group=WEIGHTS)
+    pretrained_weights: str = option(
+        "",
+        "Checkpoint whose backbone is used: ours, the original's, DINOv2's, timm's or a folder of Hugging Face's; or a "
+        "published one by name, such as dino_vits16 or hf_hub:facebook/dino-vits16.",
+        group=WEIGHTS,
+    )
     arch: str | None = option(None, "Backbone, if the checkpoint does not say.", group=WEIGHTS)
     patch_size: int | None = option(None, "Patch side in pixels, if the checkpoint does not say.", group=WEIGHTS)
     checkpoint_key: str = option("teacher", "Which network of the checkpoint: teacher or student.", group=WEIGHTS)
@@ -214,6 +219,26 @@ class AttentionConfig(WeightsConfig):
     image_size: tuple[int, ...] = option((480, 480), "Height and width that pictures are resized to.", group=OTHER)
     output_dir: str = option(".", "Folder for the maps.", group=OTHER)
     threshold: float = option(0.6, "Share of the attention that the masks keep.", group=OTHER)
+
+
+EXPORT_FORMATS = ("timm", "safetensors", "huggingface", "onnx", "torchscript", "torch-export", "dino")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig(WeightsConfig):
+    """A trained backbone in another program's format."""
+
+    format: str = option("safetensors", "What to write.", group=OTHER, choices=EXPORT_FORMATS)
+    output: str = option("", "File to write; a folder for huggingface. A model card is written beside it.", group=OTHER)
+    image_size: int | None = option(
+        None,
+        "Side in pixels of the pictures that it is for: position embeddings are resized, and onnx, torchscript and "
+        "torch-export take no other. Without it those three take any whole number of patches (vit_* only).",
+        group=OTHER,
+    )
+    push_to_hub: str | None = option(
+        None, "Upload the folder to this repository of Hugging Face, OWNER/NAME.", group=OTHER
+    )
 
 
 @dataclasses.dataclass(frozen=True)

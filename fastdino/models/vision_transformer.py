@@ -208,6 +208,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         side = img_size if isinstance(img_size, int) else img_size[0]
         self.num_features = self.embed_dim = embed_dim
+        self.num_heads = num_heads
         self.patch_embed = PatchEmbed(side, patch_size, in_chans, embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, self.patch_embed.num_patches + 1, embed_dim))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fastdino.errors import UserError
@@ -72,6 +72,12 @@ def save_weights(content: Mapping[str, Any] | Tensor, path: str | Path) -> None:
             while cause is not None and not isinstance(cause, OSError):
                 cause = cause.__context__
             raise cause or error from None
+
+
+def save_safetensors(state: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Write `state` as safetensors, which takes neither views nor tensors that share memory."""
+    own = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+    save_file(own, path, {"format": "pt", **metadata})
 
 
 def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
