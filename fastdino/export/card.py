@@ -48,7 +48,7 @@ def model_card(backbone: Backbone, format: str, usage: str, run: Path | None) ->
         "written by": f"fastdino {__version__}",
     }
     sections = [
-        f"# {backbone.arch}, pre-trained with DINO",
+        f"# {backbone.arch}",
         table({name: value for name, value in facts.items() if value is not None}),
         f"```python\n{usage}\n```",
     ]
@@ -68,7 +68,7 @@ def _training(run: Path) -> list[str]:
     lines = read_log(run / "log.txt")
     if lines:
         last = lines[-1]
-        results = {"epochs": len(lines)}
+        results: dict[str, Any] = {"epochs": len(lines)}
         if "pictures" in last:
             results["pictures"] = last["pictures"]
         results |= {words: f"{last[name]:.4g}" for name, words in FIGURES.items() if name in last}

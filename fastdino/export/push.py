@@ -8,6 +8,8 @@ from huggingface_hub import HfApi
 
 from fastdino.errors import UserError
 
+PATTERNS = ["*.json", "*.safetensors", "*.md"]
+
 
 def push(folder: Path, repository: str) -> str:
     """Upload `folder` to OWNER/NAME, made if there is none, and return its address.
@@ -16,9 +18,7 @@ def push(folder: Path, repository: str) -> str:
     """
     try:
         address = HfApi().create_repo(repository, exist_ok=True)
-        HfApi().upload_folder(
-            repo_id=repository, folder_path=folder, allow_patterns=["*.json", "*.safetensors", "*.md"]
-        )
+        HfApi().upload_folder(repo_id=repository, folder_path=folder, allow_patterns=PATTERNS)
     except Exception as error:  # of the network, of the server, or for the name
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(

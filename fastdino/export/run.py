@@ -23,12 +23,12 @@ def run(config: ExportConfig) -> None:
     """Export as `config` says and tell how to load the result."""
     console = Console()
     chosen = FORMATS[config.format]
-    if not config.output:
-        raise UserError("give --output, the file or folder to write")
+    if not config.pretrained_weights or not config.output:
+        raise UserError("give --pretrained_weights, and --output for the file or folder to write")
     if config.push_to_hub and config.format != "huggingface":
         raise UserError("--push_to_hub takes --format huggingface")
     backbone = load_backbone(
-        config.pretrained_weights or None,
+        config.pretrained_weights,
         arch=config.arch,
         patch_size=config.patch_size,
         checkpoint_key=config.checkpoint_key,
@@ -39,9 +39,12 @@ def run(config: ExportConfig) -> None:
     with writing_to(output, "--output"):
         difference = export(backbone, config.format, output, fixed_size=config.image_size is not None)
         card = output / "README.md" if chosen.is_folder else output.with_name(f"{output.name}.md")
-        usage = chosen.exporter().usage(output, backbone)
-        write_atomically(card, model_card(backbone, config.format, usage, run_folder(config.pretrained_weights)))
-    lines = [f"{output} gives the model's features (largest difference {difference:.1e}). To load it:", usage]
+        usage = chosen.exporter().usage
+        # Who reads the card has the file, wherever it lies.
+        here = usage(Path(config.push_to_hub or output.name), backbone)
+        write_atomically(card, model_card(backbone, config.format, here, run_folder(config.pretrained_weights)))
+    lines = [f"{output} gives the model's features (largest difference {difference:.1e}). To load it:"]
+    lines.append(usage(output, backbone))
     if chosen.note:
         lines.append(f"note: {chosen.note}")
     if config.push_to_hub:

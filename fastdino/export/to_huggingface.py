@@ -38,7 +38,9 @@ def write(backbone: Backbone, path: Path, fixed_size: bool) -> None:
 def load(path: Path, backbone: Backbone) -> Features:
     """transformers' model with the folder's weights. Raises UserError with the keys that differ."""
     logging.disable_progress_bar()
-    model, info = ViTModel.from_pretrained(path, add_pooling_layer=False, output_loading_info=True)
+    # A pair, which its annotation does not know of.
+    loaded: Any = ViTModel.from_pretrained(path, add_pooling_layer=False, output_loading_info=True)
+    model, info = loaded
     different = [str(key) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in info[kind]]
     if different:
         raise UserError(f"transformers takes other keys than {path} has: {', '.join(sorted(different))}")

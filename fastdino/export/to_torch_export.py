@@ -6,13 +6,18 @@ from pathlib import Path
 
 import torch
 
+from fastdino.errors import UserError
 from fastdino.export.formats import Features
 from fastdino.export.plain import dynamic_shapes, example, plain
 from fastdino.models.pretrained import Backbone
 
 
 def write(backbone: Backbone, path: Path, fixed_size: bool) -> None:
-    """A program with its weights."""
+    """A program with its weights. Raises UserError for a name that torch.export.load would refuse."""
+    if path.suffix != ".pt2":
+        raise UserError(
+            f"torch.export loads files ending in .pt2 alone, and {path.name} does not: give another --output"
+        )
     with torch.no_grad():
         program = torch.export.export(
             plain(backbone, fixed_size=fixed_size),
