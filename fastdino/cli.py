@@ -6,7 +6,10 @@ import argparse
 import dataclasses
 import difflib
 import importlib
+import json
+import os
 import sys
+import time
 import types
 import typing
 from collections.abc import Sequence
@@ -14,6 +17,7 @@ from typing import Any, NoReturn
 
 from fastdino import config
 from fastdino.errors import CheckFailed, TrainingFailed, UserError
+from fastdino.files import write_atomically
 
 
 class Command(typing.NamedTuple):
@@ -77,18 +81,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         getattr(importlib.import_module(command.module), command.function)(settings)
     except UserError as error:
-        print(f"fastdino: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
     except (TrainingFailed, CheckFailed) as failure:
-        print(f"fastdino: {failure}", file=sys.stderr)
+        _say(str(failure))
         return 1
     except KeyboardInterrupt as interruption:
         # The trainer turns SIGTERM into this exception too, with the signal's number as its argument.
         number = interruption.args[0] if interruption.args else 2
         remedy = f"; the same command goes on from {command.resumes_from}" if command.resumes_from else ""
-        print(f"fastdino: stopped{remedy}", file=sys.stderr)
+        _say(f"stopped{remedy}")
         return 128 + int(number)
     return 0
+
+
+def _say(sentence: str) -> None:
+    """To the person; of several processes the first speaks, and the others tell their launcher."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file and os.environ.get("RANK", "0") != "0":
+        write_atomically(file, json.dumps({"message": sentence, "timestamp": int(time.time())}))
+    else:
+        print(f"fastdino: {sentence}", file=sys.stderr)
+
+
+def flags(settings: Any) -> list[str]:
+    """The flags that give `settings`, a command's dataclass; those at their defaults are left out."""
+    arguments: list[str] = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, tuple):
+            arguments += [f"--{field.name}", *map(str, value)]
+        else:
+            arguments.append(f"--{field.name}={value}")
+    return arguments
 
 
 def parse(arguments: Sequence[str]) -> tuple[Command, Any]:

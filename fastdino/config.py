@@ -160,12 +160,17 @@ class TrainConfig:
     num_workers: int = option(
         10, "Most threads that prepare crops; never more than the machine has cores.", group=OTHER
     )
-    dist_url: str = option("env://", "Accepted and ignored: one process trains.", group=OTHER)
-    local_rank: int = option(0, "Set by launchers; ignored.", group=OTHER)
+    dist_url: str = option(
+        "env://", "Where the processes of several machines meet: env:// or tcp://host:port.", group=OTHER
+    )
+    local_rank: int = option(0, "Set by launchers that do not set LOCAL_RANK.", group=OTHER)
+    gpus: int = option(
+        1, "Processes to start on this machine, one a GPU; without GPUs they share the CPU. (fastdino)", group=OTHER
+    )
 
     @property
     def batch_size(self) -> int:
-        """Pictures per optimiser step."""
+        """Pictures per optimiser step of one process."""
         return self.batch_size_per_gpu * self.accumulation_steps
 
     @property

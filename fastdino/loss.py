@@ -119,6 +119,11 @@ class DINOLoss(nn.Module):
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(mean)
             mean /= distributed.get_world_size()
+        self.move_center(mean)
+
+    @torch.no_grad()
+    def move_center(self, mean: Tensor) -> None:
+        """Move the center towards `mean` (1, out_dim), that of all rows on all ranks."""
         self.center.lerp_(mean, 1 - self.center_momentum)
 
 

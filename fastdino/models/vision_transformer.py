@@ -60,12 +60,14 @@ class DropPath(nn.Module):
             return base + branch(x, packing) * of_base.spread(kept).unsqueeze(-1)
         # Drawn on the host, which has to know how many are left and should not have to ask a GPU.
         chosen = torch.rand(packing.sequences) < keep
+        weight = 1 / keep
+        if not chosen.any():
+            # A branch without gradients would leave the other processes waiting for them.
+            chosen[0], weight = True, 0.0
         rest, tokens = packing.chosen(chosen)
-        if not rest.groups:
-            return base
         changed = of_base.chosen(chosen)[1] if only_first else tokens
         changed, tokens = (index.to(x.device, non_blocking=True) for index in (changed, tokens))
-        return base.index_add(0, changed, branch(x[tokens], rest).to(x.dtype), alpha=1 / keep)
+        return base.index_add(0, changed, branch(x[tokens], rest).to(x.dtype), alpha=weight)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.3f}"

@@ -39,10 +39,13 @@ def announce(
         console.print(f"[yellow]note:[/] {native.why_not()}", highlight=False, soft_wrap=True)
     parameters = sum(p.numel() for p in trainee.student.backbone.parameters()) / 1e6
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({usable_cores()} cores)"
+    world = trainee.world
+    if world.size > 1:
+        machine += f" in each of {world.size} processes"
     console.print(
         f"{config.arch} ({parameters:.1f} M parameters) on {len(loader.source):,} pictures, {machine}, "
-        f"{trainee.precision.name}, {schedules.steps_per_epoch} steps of {config.batch_size} pictures "
-        f"an epoch{going_on}; crops by {loader.implementation}, {choices}"
+        f"{trainee.precision.name}, {schedules.steps_per_epoch} steps of {config.batch_size * world.size} "
+        f"pictures an epoch{going_on}; crops by {loader.implementation}, {choices}"
         f"{attention_in_words(trainee.student.backbone, trainee.precision)}",
         highlight=False,
         soft_wrap=True,

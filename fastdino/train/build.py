@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fastdino.config import TrainConfig
+from fastdino.distributed.world import ALONE, World
 from fastdino.errors import UserError
 from fastdino.loss import DINOLoss
 from fastdino.models.backbones import build_backbone, embedding_width, has_batchnorms
@@ -21,10 +22,11 @@ from fastdino.train.precision import Precision, choose_precision
 from fastdino.train.step import StepValues, Trainee
 
 
-def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
+def build_trainee(config: TrainConfig, device: torch.device, world: World = ALONE) -> Trainee:
     """Student and teacher with equal weights drawn from the seed, loss and optimiser, on `device`.
 
-    The teacher has neither stochastic depth nor gradients, and its prototypes are always of fixed length.
+    The teacher has neither stochastic depth nor gradients, and its prototypes are always of fixed length. Where several
+    processes train on GPUs, BatchNorm takes the statistics of all their pictures; torch's cannot on CPUs.
     """
     student = initial_network(config).to(device)
     if config.checkpointing == "block":
@@ -47,9 +49,11 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
         config.epochs,
         implementation=config.implementation,
     ).to(device)
+    if world.size > 1 and device.type == "cuda":
+        student, teacher = (nn.SyncBatchNorm.convert_sync_batchnorm(network) for network in (student, teacher))
     precision = Precision(choose_precision(config.precision, config.use_fp16, device), device)
     optimizer = build_optimizer(config.optimizer, student)
-    return Trainee(student, teacher, dino_loss, optimizer, precision, config.implementation)
+    return Trainee(student, teacher, dino_loss, optimizer, precision, config.implementation, world)
 
 
 def _checkpoint(backbone: nn.Module, arch: str) -> None:
@@ -97,9 +101,9 @@ class Schedules:
         )
 
 
-def build_schedules(config: TrainConfig, steps_per_epoch: int) -> Schedules:
-    """The learning rate scales linearly with the pictures per optimiser step (256 as given)."""
-    peak = config.lr * config.batch_size / 256
+def build_schedules(config: TrainConfig, steps_per_epoch: int, ranks: int = 1) -> Schedules:
+    """The learning rate scales linearly with the pictures per optimiser step of all ranks (256 as given)."""
+    peak = config.lr * config.batch_size * ranks / 256
     epochs = config.epochs
     return Schedules(
         lr=cosine_scheduler(peak, config.min_lr, epochs, steps_per_epoch, config.warmup_epochs),

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from fastdino import implementation
+from fastdino.distributed.buckets import GradientBuckets
+from fastdino.distributed.center import SharedMean
+from fastdino.distributed.world import World
 from fastdino.loss import DINOLoss
 from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
@@ -36,7 +39,10 @@ class FusedUpdate:
         dino_loss: DINOLoss,
         optimizer: Optimizer,
         precision: Precision,
+        world: World,
     ) -> None:
+        self.forward: nn.Module = student
+        self.world, self.teacher = world, teacher
         self.dino_loss, self.optimizer, self.precision = dino_loss, optimizer, precision
         self.kernels = implementation.kernels("adamw_ema")
         # Prototypes of any other length are products that autograd has to see.
@@ -51,11 +57,16 @@ class FusedUpdate:
             for network, shadow in ((student, self.arena.student_shadow), (teacher, self.arena.teacher_shadow))
         ]
         self._center_inputs: list[Tensor] = []
+        self._shared_mean = SharedMean(world) if world.size > 1 else None
+        self._buckets: GradientBuckets | None = None
+        self._gradient_dtype: torch.dtype | None = None
         self._values: tuple[StepValues, float] | None = None
 
     @contextmanager
-    def weights(self) -> Iterator[None]:
+    def weights(self, last: bool) -> Iterator[None]:
         """The copies stand where the weights are otherwise."""
+        if last and self._buckets is not None:
+            self._buckets.expect()
         for copies in self.copies:
             copies.swap()
         try:
@@ -67,17 +78,28 @@ class FusedUpdate:
     def start(self, batches: int) -> None:
         """See `Update`. Those of several micro-batches add up in float32."""
         self.optimizer.zero_grad()
-        self.copies[0].zero_grad(torch.bfloat16 if batches == 1 else torch.float32)
+        gradient_dtype = torch.bfloat16 if batches == 1 else torch.float32
+        self.copies[0].zero_grad(gradient_dtype)
         self._center_inputs = []
+        if self._shared_mean is not None:
+            self._shared_mean.start(batches)
+            self._share_gradients(gradient_dtype)
 
     def observe(self, bottleneck: Tensor, teacher_logits: Tensor) -> None:
         """See `Update`. The mean of the prototypes' products is their product with the mean."""
+        if self._shared_mean is not None:
+            self._shared_mean.add(bottleneck)
+            return
         # Micro-batches are equally large, so the mean of their means is the mean over the whole batch.
         seen = bottleneck.float() if self.unit_prototypes else teacher_logits.float().mean(dim=0, keepdim=True)
         self._center_inputs.append(seen)
 
     def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int) -> None:
         """See `Update`."""
+        if self._buckets is not None:
+            self._buckets.wait()
+        if self._shared_mean is not None:
+            self._center_inputs = [self._center_input(self._shared_mean.result())]
         frozen = values.epoch < freeze_last_layer
         gradients = [
             None if frozen and is_of_last_layer(name) else copy_gradient if copy_gradient is not None else p.grad
@@ -90,11 +112,28 @@ class FusedUpdate:
         self.precision.step_on_device(self.optimizer, self._launch)
         self.arena.release_gradients()
         if not self.unit_prototypes:
-            self.dino_loss.update_center(torch.cat(self._center_inputs))
+            self.dino_loss.move_center(torch.cat(self._center_inputs).mean(dim=0, keepdim=True))
 
     def reload(self) -> None:
         """See `Update`."""
         self.arena.refresh_shadows()
+
+    def _share_gradients(self, of_copies: torch.dtype) -> None:
+        """Buckets for gradients of the copies in this type, and of all else in float32."""
+        if of_copies == self._gradient_dtype:
+            return
+        if self._buckets is not None:
+            self._buckets.remove()
+        pairs = zip(self.copies[0].leaves(), self.arena.student_parameters(), strict=True)
+        computing = [(p, torch.float32) if copy is None else (copy, of_copies) for copy, p in pairs]
+        trained = [(leaf, dtype) for leaf, dtype in computing if leaf.requires_grad]
+        self._buckets = GradientBuckets([leaf for leaf, _ in trained], [dtype for _, dtype in trained], self.world.size)
+        self._gradient_dtype = of_copies
+
+    @torch.no_grad()
+    def _center_input(self, mean: Tensor) -> Tensor:
+        """What `observe` keeps of a single process: the prototypes' mean input, or their mean output."""
+        return mean if self.unit_prototypes else cast(DINOHead, self.teacher.head).last_layer(mean)
 
     def _launch(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
         assert self._values is not None
@@ -183,6 +222,10 @@ class Copies:
         for leaf in self._leaves:
             if leaf is not None and leaf.requires_grad:
                 leaf.grad, leaf.grad_dtype = None, dtype
+
+    def leaves(self) -> list[Tensor | None]:
+        """One a parameter: the copy that takes its place, None where there is none."""
+        return list(self._leaves)
 
     def gradients(self) -> list[Tensor | None]:
         """One a parameter: its copy's, None where there is no copy or no gradient."""

@@ -13,21 +13,28 @@ from fastdino.files import write_atomically
 
 
 class RunLog:
-    """Lines of finished epochs. Those of epochs that are trained again after an interruption are replaced."""
+    """Lines of finished epochs. Those of epochs that are trained again after an interruption are replaced.
 
-    def __init__(self, output_dir: Path, start_epoch: int, start_step: int) -> None:
+    With `writing` False they are kept in memory only: of several processes one writes.
+    """
+
+    def __init__(self, output_dir: Path, start_epoch: int, start_step: int, writing: bool = True) -> None:
         self.path = output_dir / "log.txt"
         self.lines = [line for line in read_log(self.path) if line["epoch"] < start_epoch]
-        self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=start_step)
+        self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=start_step) if writing else None
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """Curves within an epoch, for TensorBoard alone."""
+        if self._board is None:
+            return
         for name, value in values.items():
             self._board.add_scalar(f"step/{name}", value, step)
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Add an epoch's line; the file is replaced whole, so that it never ends in half a line."""
         self.lines.append(line)
+        if self._board is None:
+            return
         write_atomically(self.path, "".join(json.dumps(entry) + "\n" for entry in self.lines))
         for name, value in line.items():
             if name != "epoch":
@@ -36,7 +43,8 @@ class RunLog:
 
     def close(self) -> None:
         """Flush TensorBoard's files."""
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

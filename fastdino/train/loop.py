@@ -34,7 +34,8 @@ class Loop:
     ) -> None:
         self.config, self.trainee, self.schedules = config, trainee, schedules
         self.loader, self.log = loader, log
-        self.device = trainee.precision.device
+        self.device, self.world = trainee.precision.device, trainee.world
+        self.pictures_per_step = config.batch_size * self.world.size
 
     def epoch(self, epoch: int, progress: TrainingProgress) -> dict[str, Any]:
         """Train one epoch; returns its line for log.txt.
@@ -47,19 +48,19 @@ class Loop:
         readings: list[StepMetrics] = []
         for offset, batches in enumerate(self._steps()):
             step = first_step + offset
-            seed_step(self.config.seed, step)
+            seed_step(self.config.seed, step, self.world.rank)
             values = self.schedules.at(step)
             readings.append(
                 train_step(self.trainee, batches, values, self.config.clip_grad, self.config.freeze_last_layer)
             )
             progress.advance(epoch)
             if self.device.type == "cpu" or step % STEPS_BETWEEN_READINGS == 0:
-                loss = finite(readings[-1].loss, step)
+                loss = finite(self.world.mean(readings[-1].loss), step)
                 elapsed = time.monotonic() - started
                 wait_share = (self.loader.wait_seconds - waited) / elapsed
-                progress.show(loss, (offset + 1) * self.config.batch_size / elapsed, wait_share)
+                progress.show(loss, (offset + 1) * self.pictures_per_step / elapsed, wait_share)
                 self.log.step(step, {"loss": loss, "lr": values.lr})
-        figures = torch.stack([torch.stack(reading) for reading in readings]).cpu()
+        figures = self.world.mean(torch.stack([torch.stack(reading) for reading in readings])).cpu()
         # After the reading above, which waits for a GPU to finish the epoch.
         elapsed = time.monotonic() - started
         for offset, reading in enumerate(figures):
@@ -76,7 +77,7 @@ class Loop:
             "train_teacher_entropy": entropy,
             "train_kl": loss - entropy,
             "train_feature_std": spread,
-            "images_per_second": len(readings) * self.config.batch_size / elapsed,
+            "images_per_second": len(readings) * self.pictures_per_step / elapsed,
             "data_wait": (self.loader.wait_seconds - waited) / elapsed,
         }
 
@@ -96,9 +97,9 @@ class Loop:
         return normalize(crop, self.trainee.precision.input_dtype, self.config.implementation)
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Make a step's own randomness (stochastic depth) a function of the seed and the step, whatever came before."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0]))
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make a step's own randomness (stochastic depth) a function of seed, step and rank, whatever came before."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]))
 
 
 def finite(loss: Tensor, step: int) -> float:

@@ -8,13 +8,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 
 from fastdino.config import TrainConfig
 from fastdino.cores import usable_cores
 from fastdino.data.loader import MultiCropLoader
 from fastdino.data.sources import Source
+from fastdino.distributed.agreement import require_equal_start, require_equal_weights
+from fastdino.distributed.launch import start_ranks
+from fastdino.distributed.world import ALONE, World, joined, place_from_environment
 from fastdino.errors import UserError
 from fastdino.files import write_atomically
 from fastdino.train.announce import announce, note_changed_settings
@@ -52,6 +54,7 @@ class TrainResult:
 def train(config: TrainConfig, *, held_out: Source | None = None) -> TrainResult:
     """Train a student and its teacher on the pictures in `config.data_path`, going on from `config.output_dir`.
 
+    One of several processes that a launcher such as torchrun has started trains its share; the first of them writes.
     The report measures the result on `held_out` pictures, without them on a sample of those that trained.
 
     Raises UserError for settings or pictures that cannot work, TrainingFailed when the loss stops being a number, and
@@ -60,17 +63,24 @@ def train(config: TrainConfig, *, held_out: Source | None = None) -> TrainResult
     started = time.monotonic()
     config, notes = validated(config)
     output_dir = Path(config.output_dir)
-    console = Console()
+    place = place_from_environment(config.local_rank)
+    if config.gpus > 1 and place.size == 1:
+        raise UserError(
+            f"--gpus {config.gpus} is for the command `fastdino train`: for Python, torchrun starts a process a GPU"
+        )
+    console = Console(quiet=not place.is_main)
     for note in notes:
         console.print(f"[yellow]note:[/] {note}", highlight=False)
     with stop_on_sigterm(), explained_failures(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
-        run = Run(config, console)
-        try:
-            run.go()
-        finally:
-            run.close()
-        report = run.write_report(held_out)
+        with joined(place, config.dist_url) as world:
+            run = Run(config, console, world)
+            try:
+                run.go()
+            finally:
+                run.close()
+        # The others are done: none of them waits for the report.
+        report = run.write_report(held_out) if world.is_main else RunReport(output_dir / "report.html", None, [])
     return TrainResult(
         output_dir,
         run.checkpoint,
@@ -78,14 +88,19 @@ def train(config: TrainConfig, *, held_out: Source | None = None) -> TrainResult
         run.log.lines,
         report.knn,
         report.verdict,
-        dict(run.loader.skipped),
+        run.skipped,
         time.monotonic() - started,
     )
 
 
 def run_command(config: TrainConfig) -> None:
     """The command `fastdino train`: train, then say whether it worked and where to look."""
+    if config.gpus > 1 and place_from_environment().size == 1:
+        start_ranks(config)
+        return
     result = train(config)
+    if not place_from_environment().is_main:
+        return
     console = Console()
     for sentence in (*result.verdict, f"Pictures and curves: {result.report}"):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
@@ -97,18 +112,20 @@ def run_command(config: TrainConfig) -> None:
 class Run:
     """A run in progress: what `train` builds, steps through and closes."""
 
-    def __init__(self, config: TrainConfig, console: Console) -> None:
+    def __init__(self, config: TrainConfig, console: Console, world: World = ALONE) -> None:
         self.config = config
         self.console = console
+        self.world = world
         self.output_dir = Path(config.output_dir)
         self.checkpoint = self.output_dir / "checkpoint.pth"
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = world.device
+        self.skipped: dict[str, str] = {}
         self.choices = choices_in_words(config, self.device)
         self.loader = MultiCropLoader(
             config.data_path,
             config.batch_size_per_gpu,
             seed=config.seed,
-            num_threads=min(config.num_workers, usable_cores()),
+            num_threads=min(config.num_workers, max(1, usable_cores() // world.local_size)),
             global_crops_scale=config.global_crops_scale,
             local_crops_scale=config.local_crops_scale,
             local_crops_number=config.local_crops_number,
@@ -116,23 +133,28 @@ class Run:
             local_size=config.local_size,
             color_jitter=config.color_jitter,
             output="uint8",
+            rank=world.rank,
+            world_size=world.size,
         )
         steps_per_epoch = len(self.loader) // config.accumulation_steps
         if steps_per_epoch == 0:
             raise UserError(
-                f"there are fewer pictures than one optimiser step takes ({config.batch_size}): "
+                f"there are fewer pictures than one optimiser step takes ({config.batch_size * world.size}): "
                 f"lower --batch_size_per_gpu or --accumulation_steps"
             )
         # What a killed process was writing when it died.
-        for unfinished in self.output_dir.glob(".checkpoint*.pth.*.tmp"):
+        for unfinished in self.output_dir.glob(".checkpoint*.pth.*.tmp") if world.is_main else ():
             unfinished.unlink(missing_ok=True)
-        self.trainee = build_trainee(config, self.device)
-        self.schedules: Schedules = build_schedules(config, steps_per_epoch)
+        self.trainee = build_trainee(config, self.device, world)
+        self.schedules: Schedules = build_schedules(config, steps_per_epoch, world.size)
         self.start_epoch = load_checkpoint(self.checkpoint, self.trainee) if self.checkpoint.exists() else 0
-        if self.start_epoch:
+        require_equal_start(world, self.start_epoch, str(self.output_dir))
+        require_equal_weights(world, self.trainee.student.parameters())
+        if self.start_epoch and world.is_main:
             note_changed_settings(console, config, self.output_dir / "config.json")
-        write_atomically(self.output_dir / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-        self.log = RunLog(self.output_dir, self.start_epoch, self.start_epoch * steps_per_epoch)
+        if world.is_main:
+            write_atomically(self.output_dir / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        self.log = RunLog(self.output_dir, self.start_epoch, self.start_epoch * steps_per_epoch, world.is_main)
         self.loop = Loop(config, self.trainee, self.schedules, self.loader, self.log)
 
     def go(self) -> None:
@@ -149,8 +171,7 @@ class Run:
                 self.log.epoch(line)
                 self._save(epoch)
                 progress.epoch_done(line)
-                if self.loader.skipped:
-                    self._list_skipped()
+                self._list_skipped()
 
     def close(self) -> None:
         """Stop the loader's workers and flush the logs."""
@@ -174,6 +195,9 @@ class Run:
         )
 
     def _save(self, epoch: int) -> None:
+        require_equal_weights(self.world, self.trainee.student.parameters())
+        if not self.world.is_main:
+            return
         args = dataclasses.asdict(self.config)
         # The kept one first: after checkpoint.pth a run that goes on would not come back to this epoch.
         if self.config.saveckp_freq and epoch % self.config.saveckp_freq == 0:
@@ -181,5 +205,8 @@ class Run:
         save_checkpoint(self.checkpoint, self.trainee, epoch + 1, args)
 
     def _list_skipped(self) -> None:
-        lines = "".join(f"{name}\t{reason}\n" for name, reason in sorted(self.loader.skipped.items()))
-        write_atomically(self.output_dir / "skipped.txt", lines)
+        for of_rank in self.world.gather(self.loader.skipped):
+            self.skipped |= of_rank
+        if self.skipped and self.world.is_main:
+            lines = "".join(f"{name}\t{reason}\n" for name, reason in sorted(self.skipped.items()))
+            write_atomically(self.output_dir / "skipped.txt", lines)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from fastdino import implementation as implementations
+from fastdino.distributed.world import ALONE, World
 from fastdino.loss import DINOLoss
 from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
@@ -29,6 +30,7 @@ class Trainee:
     optimizer: Optimizer
     precision: Precision
     implementation: str = "auto"
+    world: World = ALONE
 
     @cached_property
     def update(self) -> Update:
@@ -38,8 +40,8 @@ class Trainee:
         if choice.name == "triton" and type(self.optimizer) is AdamW:
             from fastdino.train.fused_update import FusedUpdate
 
-            return FusedUpdate(*parts)
-        return TorchUpdate(*parts, self.implementation)
+            return FusedUpdate(*parts, self.world)
+        return TorchUpdate(*parts, self.implementation, self.world)
 
     def reload(self) -> None:
         """To be called after weights were changed from outside, as by a checkpoint."""
@@ -74,22 +76,22 @@ def train_step(
         clip_grad: largest L2 norm of each gradient tensor; 0 for none.
         freeze_last_layer: epochs in which the prototypes stay fixed.
     """
-    student, teacher, dino_loss, precision = trainee.student, trainee.teacher, trainee.dino_loss, trainee.precision
+    teacher, dino_loss, precision = trainee.teacher, trainee.dino_loss, trainee.precision
     update, teacher_head = trainee.update, cast(DINOHead, teacher.head)
     set_schedules(trainee.optimizer, values)
     update.start(len(batches))
     metrics = []
-    for crops in batches:
-        with update.weights():
+    for index, crops in enumerate(batches):
+        with update.weights(last=index == len(batches) - 1):
             with precision.autocast():
                 with torch.no_grad():
                     teacher_features = teacher.features(crops[:2])
                     bottleneck = teacher_head.bottleneck(teacher_features)
                     teacher_logits = teacher_head.last_layer(bottleneck)
-                student_logits = student(crops)
+                student_logits = update.forward(crops)
+            update.observe(bottleneck, teacher_logits)
             scale = precision.loss_scale() / len(batches)
             loss, entropy = dino_loss.backward(student_logits, teacher_logits, values.epoch, scale)
-        update.observe(bottleneck, teacher_logits)
         metrics.append(torch.stack((loss, entropy, feature_std(teacher_features))))
     update.finish(values, clip_grad, freeze_last_layer)
     return StepMetrics(*torch.stack(metrics).mean(dim=0))

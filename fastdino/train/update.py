@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from fastdino.distributed.center import SharedMean
+from fastdino.distributed.world import World
 from fastdino.ema import update_teacher
 from fastdino.loss import DINOLoss
+from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
 from fastdino.optim import cancel_gradients_last_layer, clip_gradients
 from fastdino.train.precision import Precision
@@ -28,14 +32,23 @@ class StepValues(NamedTuple):
 class Update(Protocol):
     """How a step's gradients become new weights. All that a step does between two batches goes through it."""
 
-    def weights(self) -> AbstractContextManager[None]:
-        """Within it the networks compute with the weights that this update keeps for them; gradients too."""
+    forward: nn.Module
+    """The student as a step calls it: crops -> logits."""
+
+    def weights(self, last: bool) -> AbstractContextManager[None]:
+        """Within it the networks compute with the weights that this update keeps for them; gradients too.
+
+        Where several processes train, those of the step's `last` micro-batch set out for the others as they come.
+        """
 
     def start(self, batches: int) -> None:
         """Forget the gradients of the step before; those of `batches` micro-batches will add up."""
 
     def observe(self, bottleneck: Tensor, teacher_logits: Tensor) -> None:
-        """Take of one micro-batch what the center needs: the prototypes' inputs (R, D) and outputs (R, K)."""
+        """Take of one micro-batch what the center needs: the prototypes' inputs (R, D) and outputs (R, K).
+
+        To be called before the backward pass, during which it is exchanged.
+        """
 
     def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int) -> None:
         """Move student, center and teacher."""
@@ -55,23 +68,35 @@ class TorchUpdate:
         optimizer: Optimizer,
         precision: Precision,
         implementation: str,
+        world: World,
     ) -> None:
         self.student, self.teacher, self.dino_loss = student, teacher, dino_loss
         self.optimizer, self.precision, self.implementation = optimizer, precision, implementation
+        self.forward: nn.Module = student
         self._teacher_means: list[Tensor] = []
+        self._shared_mean = SharedMean(world) if world.size > 1 else None
+        if world.size > 1:
+            self.forward = DistributedDataParallel(student, gradient_as_bucket_view=True)
 
-    def weights(self) -> AbstractContextManager[None]:
+    def weights(self, last: bool) -> AbstractContextManager[None]:
         """Those of the modules."""
-        return nullcontext()
+        if last or not isinstance(self.forward, DistributedDataParallel):
+            return nullcontext()
+        return self.forward.no_sync()
 
     def start(self, batches: int) -> None:
         """See `Update`."""
         self.optimizer.zero_grad()
         self._teacher_means = []
+        if self._shared_mean is not None:
+            self._shared_mean.start(batches)
 
     def observe(self, bottleneck: Tensor, teacher_logits: Tensor) -> None:
         """See `Update`."""
-        self._teacher_means.append(teacher_logits.float().mean(dim=0, keepdim=True))
+        if self._shared_mean is not None:
+            self._shared_mean.add(bottleneck)
+        else:
+            self._teacher_means.append(teacher_logits.float().mean(dim=0, keepdim=True))
 
     def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int) -> None:
         """See `Update`."""
@@ -81,8 +106,14 @@ class TorchUpdate:
         cancel_gradients_last_layer(values.epoch, self.student, freeze_last_layer)
         self.precision.step(self.optimizer)
         # Micro-batches are equally large, so the mean of their means is the mean over the whole batch.
-        self.dino_loss.update_center(torch.cat(self._teacher_means))
+        self.dino_loss.move_center(self._mean_logits())
         update_teacher(self.teacher, self.student, values.momentum, self.implementation)
 
     def reload(self) -> None:
         """Nothing is kept of them."""
+
+    @torch.no_grad()
+    def _mean_logits(self) -> Tensor:
+        if self._shared_mean is not None:
+            return cast(DINOHead, self.teacher.head).last_layer(self._shared_mean.result())
+        return torch.cat(self._teacher_means).mean(dim=0, keepdim=True)

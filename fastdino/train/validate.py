@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import typing
 from typing import Any
 
@@ -17,6 +16,7 @@ POSITIVE = (
     "batch_size_per_gpu",
     "epochs",
     "accumulation_steps",
+    "gpus",
     "global_size",
     "local_size",
     "warmup_teacher_temp",
@@ -43,9 +43,6 @@ def validated(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
 
     Raises UserError for a value that cannot work.
     """
-    # Each would train by itself and overwrite the others' files.
-    if any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")):
-        raise UserError("fastdino trains in one process: start it once, without torchrun or srun -n, on one GPU or CPU")
     config = _with_declared_types(config)
     _check_values(config)
     _check_crops(config)
