@@ -38,8 +38,6 @@ def start_ranks(config: TrainConfig) -> None:
         raise UserError(f"--gpus {config.gpus} is more than this machine has: give --gpus {available} or fewer")
     # Each would take all cores for its matrix products otherwise.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // config.gpus)))
-    # What it has to say of a process that failed is said below, in a sentence.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     settings = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -49,12 +47,16 @@ def start_ranks(config: TrainConfig) -> None:
         rdzv_endpoint="127.0.0.1:0",
         max_restarts=0,
     )
+    # What the launcher has to say of a process that failed is said below, in a sentence.
+    logging.disable(logging.ERROR)
     try:
         elastic_launch(settings, sys.executable)("-m", "fastdino", "train", *flags(config))
     except SignalException as stopped:
         raise SystemExit(128 + int(stopped.sigval)) from None
     except ChildFailedError as error:
         raise SystemExit(_told(error)) from None
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _told(error: ChildFailedError) -> int:

@@ -1,8 +1,9 @@
-"""Functions run in several processes that can talk to one another, on this machine's CPU."""
+"""Functions run in several processes on this machine's CPU, as a launcher would start them."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fastdino.distributed.world import World, joined
+from fastdino.distributed.world import joined, place_from_environment
 
 # Far more than any of these tests takes, and an end to those that hang.
 PATIENCE = timedelta(seconds=90)
@@ -23,28 +24,37 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.conftest", "fastdino.train.run", "fastdino.train.fused_update"])
 
 
-def in_ranks(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """`function(world, *arguments)` in `size` processes; what each returns, by rank.
+def in_processes(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """`function(*arguments)` in `size` processes with torchrun's variables; what each returns, by rank.
 
-    Functions and what they take and return are pickled: tests' own module-level functions, plain values, tensors as
-    numpy arrays. Raises RuntimeError with the trace of a process that fails.
+    Functions and what they take and return are pickled: tests' own module-level functions, plain values, arrays.
+    Raises RuntimeError with the trace of a process that fails.
     """
+    pipes = [_context.Pipe(duplex=False) for _ in range(size)]
+    processes = [
+        _context.Process(target=_run, args=(sender, rank, size, function, arguments))
+        for rank, (_, sender) in enumerate(pipes)
+    ]
+    for process, (_, sender) in zip(processes, pipes, strict=True):
+        process.start()
+        sender.close()
+    try:
+        return [_answer(receiver) for receiver, _ in pipes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def in_ranks(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """`function(world, *arguments)` in `size` processes that have joined."""
     with tempfile.TemporaryDirectory() as folder:
-        meeting_place = f"file://{Path(folder) / 'meeting'}"
-        pipes = [_context.Pipe(duplex=False) for _ in range(size)]
-        processes = [
-            _context.Process(target=_run, args=(pipe[1], World(rank, size), meeting_place, function, arguments))
-            for rank, pipe in enumerate(pipes)
-        ]
-        for process, (_, sender) in zip(processes, pipes, strict=True):
-            process.start()
-            sender.close()
-        try:
-            return [_answer(receiver) for receiver, _ in pipes]
-        finally:
-            for process in processes:
-                process.kill()
-                process.join()
+        return in_processes(size, _join_and_call, f"file://{Path(folder) / 'meeting'}", function, *arguments)
+
+
+def _join_and_call(meeting_place: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    with joined(place_from_environment(), meeting_place, PATIENCE) as world:
+        return function(world, *arguments)
 
 
 def _answer(receiver: Connection) -> Any:
@@ -56,13 +66,10 @@ def _answer(receiver: Connection) -> Any:
     return answer
 
 
-def _run(
-    pipe: Connection, place: World, meeting_place: str, function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> None:
+def _run(pipe: Connection, rank: int, size: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
     torch.set_num_threads(1)
     try:
-        with joined(place, meeting_place, PATIENCE) as world:
-            answer = function(world, *arguments)
-        pipe.send((True, answer))
+        pipe.send((True, function(*arguments)))
     except BaseException:
         pipe.send((False, traceback.format_exc()))

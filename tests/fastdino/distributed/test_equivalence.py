@@ -7,13 +7,13 @@ import pytest
 
 from fastdino.distributed.world import World
 from tests.fastdino.distributed.processes import in_ranks
-from tests.fastdino.distributed.trainees import Case, Outcome, farthest, make_trainee, train
+from tests.fastdino.distributed.trainees import TOLERANCE, Case, Outcome, farthest, make_trainee, train
 
 CASES = [
     Case(),
     Case(micro_batches=2, norm_last_layer=False),
-    Case("triton"),
-    Case("triton", micro_batches=2, norm_last_layer=False),
+    Case("triton", steps=2),
+    Case("triton", micro_batches=2, norm_last_layer=False, steps=2),
 ]
 
 
@@ -30,8 +30,5 @@ def of_two_ranks() -> list[list[Outcome]]:
 def test_two_ranks_train_as_one_process(of_two_ranks: list[list[Outcome]], index: int) -> None:
     first, second = (of_rank[index] for of_rank in of_two_ranks)
     alone = train(make_trainee(CASES[index]), CASES[index])
-    losses, weights = farthest(first, alone)
-    print(losses, weights)
-    assert losses < 1e-5
-    assert weights < 1e-5
+    assert max(farthest(first, alone)) < TOLERANCE
     assert all(np.array_equal(first.weights[key], second.weights[key]) for key in first.weights)

@@ -18,8 +18,10 @@ from fastdino.train.step import StepValues, Trainee, train_step
 CPU = torch.device("cpu")
 PICTURES = 8
 # AdamW divides a gradient by its size. One that is all rounding (the keys' biases move all of a row's scores alike) it
-# would make a whole step of; with this eps it stays rounding, and what two orders of adding up differ by stays small.
+# would make a whole step of; with this eps it stays rounding. Gradients are clipped at 0.3, so two orders of adding up
+# differ by about 0.3 * 2**-24 = 2e-8, which eps turns into 2e-4 of a learning rate: 20 steps of 2e-3 make 7e-6.
 EPS = 1e-4
+TOLERANCE = 1e-5
 
 
 class Case(NamedTuple):
@@ -44,12 +46,13 @@ def make_trainee(case: Case, world: World = ALONE) -> Trainee:
     torch.manual_seed(0)
 
     def network(norm: bool) -> MultiCropWrapper:
-        backbone = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=3)
+        backbone = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=1, num_heads=3)
         return MultiCropWrapper(backbone, DINOHead(24, 61, False, norm, hidden_dim=40, bottleneck_dim=32))
 
     student, teacher = network(case.norm_last_layer), network(True).requires_grad_(False)
     teacher.load_state_dict(student.state_dict())
-    loss = DINOLoss(61, 3, 0.04, 0.04, 0, 10, implementation=case.implementation)
+    # Each process's own, and slow where Triton is interpreted. A warm teacher keeps it away from 0.
+    loss = DINOLoss(61, 3, 0.1, 0.1, 0, 10, implementation="torch")
     optimizer = build_optimizer("adamw", student)
     for group in optimizer.param_groups:
         group["eps"] = EPS
@@ -58,10 +61,10 @@ def make_trainee(case: Case, world: World = ALONE) -> Trainee:
 
 
 def train(trainee: Trainee, case: Case) -> Outcome:
-    """The prototypes are frozen in the first two steps, as in a first epoch."""
+    """The prototypes are frozen in the first step, as in a first epoch."""
     losses = []
     for step in range(case.steps):
-        values = StepValues(epoch=int(step > 1), lr=2e-3, weight_decay=0.1, momentum=0.9)
+        values = StepValues(epoch=int(step > 0), lr=2e-3, weight_decay=0.1, momentum=0.9)
         metrics = train_step(trainee, micro_batches(step, case, trainee.world), values, 0.3, 1)
         losses.append(trainee.world.mean(metrics.loss).item())
     return Outcome(losses, weights(trainee))

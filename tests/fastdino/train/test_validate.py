@@ -41,15 +41,6 @@ def test_values_that_cannot_work(changes: dict[str, Any], sentence: str) -> None
     assert sentence in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(name, "1")
-    validated(TrainConfig())
-    monkeypatch.setenv(name, "2")
-    with pytest.raises(UserError, match="one process"):
-        validated(TrainConfig())
-
-
 def test_local_size_does_not_matter_without_local_crops() -> None:
     validated(TrainConfig(local_size=100, local_crops_number=0))
 
