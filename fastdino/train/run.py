@@ -80,14 +80,14 @@ def train(config: TrainConfig, *, held_out: Source | None = None) -> TrainResult
             finally:
                 run.close()
         # The others are done: none of them waits for the report.
-        report = run.write_report(held_out) if world.is_main else RunReport(output_dir / "report.html", None, [])
+        report = run.write_report(held_out) if world.is_main else None
     return TrainResult(
         output_dir,
         run.checkpoint,
-        report.path,
+        output_dir / "report.html",
         run.log.lines,
-        report.knn,
-        report.verdict,
+        report.knn if report is not None else None,
+        report.verdict if report is not None else [],
         run.skipped,
         time.monotonic() - started,
     )
