@@ -13,7 +13,6 @@ All give the same numbers but for rounding.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -51,7 +50,8 @@ class Packing:
         """One value a sequence (sequences,) -> one a token (tokens,)."""
         if self.tokens == self.sequences:
             return values
-        return values.repeat_interleave(_lengths(self, values.device), output_size=self.tokens)
+        parts = zip(values.split([count for count, _ in self.groups]), self.groups, strict=True)
+        return torch.cat([part.unsqueeze(1).expand(group).flatten() for part, group in parts])
 
     @property
     def of_first_tokens(self) -> Packing:
@@ -100,6 +100,9 @@ def attention(
     """
     if backend == "auto":
         backend, _ = choose(q.device.type, q.dtype)
+        if torch.compiler.is_compiling() and backend == "xformers":
+            # Its masks are objects that a compiler cannot see through.
+            backend = "varlen"
     if backend not in _FUNCTIONS:
         raise ValueError(f"attention must be by one of {', '.join(BACKENDS)}, not {backend!r}")
     return _FUNCTIONS[backend](q, k, v, queries, keys or queries)
@@ -114,9 +117,14 @@ def attention_rows(q: Tensor, k: Tensor) -> Tensor:
     return scores.softmax(dim=-1)
 
 
-@functools.cache
+@torch.compiler.assume_constant_result
 def choose(device_type: str, dtype: torch.dtype) -> tuple[str, str]:
     """The backend for tensors of this kind and the reason, for the log."""
+    return _chosen(device_type, dtype)
+
+
+@functools.cache
+def _chosen(device_type: str, dtype: torch.dtype) -> tuple[str, str]:
     if device_type != "cuda":
         return "sdpa", f"the device is {'a CPU' if device_type == 'cpu' else device_type}"
     if dtype not in HALF_PRECISION:
@@ -168,15 +176,14 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing) ->
     return output
 
 
-@functools.lru_cache(maxsize=8)
-def _lengths(packing: Packing, device: torch.device) -> Tensor:
-    """Kept, because copying them to a GPU makes the host wait for it."""
-    return torch.tensor(packing.lengths, device=device)
+@torch.compiler.assume_constant_result
+def _starts(packing: Packing, device: torch.device) -> Tensor:
+    return _kept_starts(packing, device)
 
 
 @functools.lru_cache(maxsize=16)
-def _starts(packing: Packing, device: torch.device) -> Tensor:
-    """Kept likewise."""
+def _kept_starts(packing: Packing, device: torch.device) -> Tensor:
+    """Kept, because copying them to a GPU makes the host wait for it."""
     return torch.tensor([0, *accumulate(packing.lengths)], dtype=torch.int32, device=device)
 
 
@@ -197,11 +204,9 @@ def _reference(q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing)
     return torch.cat(outputs)
 
 
-def _by_length(
-    q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _by_length(q: Tensor, k: Tensor, v: Tensor, queries: Packing, keys: Packing) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Each (sequences, tokens, heads, d), those of one length after those of another."""
-    yield from zip(queries.split(q), keys.split(k), keys.split(v), strict=True)
+    return list(zip(queries.split(q), keys.split(k), keys.split(v), strict=True))
 
 
 _FUNCTIONS = {"xformers": _xformers, "varlen": _varlen, "sdpa": _sdpa, "reference": _reference}

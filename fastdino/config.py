@@ -124,6 +124,12 @@ class TrainConfig:
         group=TRAINING,
         choices=("none", "block"),
     )
+    compile: bool = option(
+        False,
+        "Compile the blocks with torch.compile, which takes a minute at the start and pays on long runs (vit_* only). "
+        "(fastdino)",
+        group=TRAINING,
+    )
     accumulation_steps: int = option(
         1,
         "Batches whose gradients make one optimiser step; EMA, center and schedules move once per step. (fastdino)",

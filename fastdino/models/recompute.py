@@ -31,7 +31,8 @@ def forgotten(value: Tensor, again: Callable[[], Tensor]) -> Iterator[None]:
 
     For results of few operations on what is kept anyway. The bits are the same where `again` computes as before.
     """
-    if not getattr(_settings, "forgets", True):
+    # A compiler decides for itself what to compute again.
+    if torch.compiler.is_compiling() or not getattr(_settings, "forgets", True):
         yield
         return
     address, size = value.data_ptr(), value.shape

@@ -55,7 +55,8 @@ class DropPath(nn.Module):
             return base + branch(x, packing)
         keep = 1.0 - self.rate
         of_base = packing.of_first_tokens if only_first else packing
-        if self.rate <= rate_to_leave_out(x.device):
+        # Compiled code wants the same shapes at each step.
+        if self.rate <= rate_to_leave_out(x.device) or torch.compiler.is_compiling():
             kept = torch.empty(packing.sequences, dtype=x.dtype, device=x.device).bernoulli_(keep).div_(keep)
             return base + branch(x, packing) * of_base.spread(kept).unsqueeze(-1)
         # Drawn on the host, which has to know how many are left and should not have to ask a GPU.
@@ -267,6 +268,16 @@ class VisionTransformer(nn.Module):
             x = self._run(block, x, packing)
         # Nothing but the CLS token leaves the last block, so most of it need not be computed.
         return self.head(self.norm(self._run(cast(Block, self.blocks[-1]).of_first_tokens, x, packing)))
+
+    def compile_blocks(self) -> None:
+        """Have torch.compile fuse what is between the products of each block.
+
+        Blocks share what is compiled: one graph for the first ones, one for the last, two more for stochastic depth.
+        """
+        for block in self.blocks:
+            block.compile(fullgraph=True)
+        last = cast(Block, self.blocks[-1])
+        last.of_first_tokens = torch.compile(last.of_first_tokens, fullgraph=True)  # type: ignore[method-assign]
 
     def _run(self, block: Branch, x: Tensor, packing: Packing) -> Tensor:
         if self.checkpointing and self.training and torch.is_grad_enabled():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +35,8 @@ def build_trainee(config: TrainConfig, device: torch.device, world: World = ALON
         _checkpoint(student.backbone, config.arch)
     teacher = _network(config, 0.0, True).to(device)
     teacher.load_state_dict(student.state_dict())
+    if config.compile:
+        _compile(student.backbone, teacher.backbone, config.arch)
     teacher.requires_grad_(False)
     for module in teacher.modules():
         # torchvision's models carry these at rates of their own; it is not imported where it is not needed.
@@ -60,6 +64,16 @@ def _checkpoint(backbone: nn.Module, arch: str) -> None:
     if not isinstance(backbone, VisionTransformer):
         raise UserError(f"--checkpointing block is for vit_*, not {arch}: leave it out, or lower --batch_size_per_gpu")
     backbone.checkpointing = True
+
+
+def _compile(student: nn.Module, teacher: nn.Module, arch: str) -> None:
+    for backbone in (student, teacher):
+        if not isinstance(backbone, VisionTransformer):
+            raise UserError(f"--compile is for vit_*, not {arch}: leave it out")
+        backbone.compile_blocks()
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise UserError(f"--compile needs a C++ compiler, and {compiler} is not there: install g++, or leave it out")
 
 
 def initial_network(config: TrainConfig) -> MultiCropWrapper:

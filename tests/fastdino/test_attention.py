@@ -85,17 +85,17 @@ def test_rows_are_those_of_the_matrix() -> None:
 def test_cpus_take_sdpa_and_gpus_what_runs_there(monkeypatch: pytest.MonkeyPatch) -> None:
     obstacles = {"xformers": "", "varlen": ""}
     monkeypatch.setattr(module, "why_not", lambda backend, dtype: obstacles[backend])
-    choose.cache_clear()
+    module._chosen.cache_clear()
     assert choose("cpu", torch.bfloat16) == ("sdpa", "the device is a CPU")
     assert choose("cuda", torch.float32)[0] == "sdpa"
     assert choose("cuda", torch.bfloat16) == ("xformers", "all crops in one call")
-    choose.cache_clear()
+    module._chosen.cache_clear()
     obstacles["xformers"] = "xformers cannot be used"
     assert choose("cuda", torch.bfloat16) == ("varlen", "xformers cannot be used")
-    choose.cache_clear()
+    module._chosen.cache_clear()
     obstacles["varlen"] = "varlen neither"
     assert choose("cuda", torch.bfloat16) == ("sdpa", "xformers cannot be used; varlen neither")
-    choose.cache_clear()
+    module._chosen.cache_clear()
 
 
 def test_unknown_backends_are_named() -> None:

@@ -84,3 +84,11 @@ def test_our_own_networks_need_no_other_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_compile_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="--compile is for vit_\\*, not resnet_small: leave it out"):
+        build_trainee(small(arch="resnet_small", compile=True), CPU)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="needs a C\\+\\+ compiler, and no-such-compiler is not there: install g\\+\\+"):
+        build_trainee(small(compile=True), CPU)
