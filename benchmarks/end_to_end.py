@@ -118,7 +118,7 @@ def _take_turns(peers: Mapping[str, Peer], arguments: argparse.Namespace, data: 
 
 
 def _require_equal_start(results: Results, out_dim: int) -> None:
-    """Raises UserError if a program's first loss is not that of even guesses, give or take how peaked a fresh head is."""
+    """Raises UserError if a first loss is not that of even guesses, give or take how peaked a fresh head is."""
     for name, measurements in results.items():
         first = measurements[0].losses.first
         if abs(first - math.log(out_dim)) > 0.1 * math.log(out_dim):

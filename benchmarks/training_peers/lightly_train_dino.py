@@ -1,4 +1,4 @@
-"""LightlyTrain's method "dino" on timm's vision transformer, with every value that it lets one set as the flags have it.
+"""LightlyTrain's method "dino" on timm's vision transformer, with the flags' values wherever it lets one set them.
 
 It resizes with a box filter, blurs by OpenCV, and pools timm's model in its own way.
 """

@@ -19,7 +19,7 @@ _LOSS = re.compile(r"loss: ([\d.]+) \(([\d.]+)\)")
 
 
 def losses(folder: Path) -> Losses:
-    """Those of a run, from what it prints: the first line is the first step's, the last one of an epoch has its mean."""
+    """Those of a run, from what it prints: first the first step's, last the epoch's mean."""
     printed = _LOSS.findall((folder / STDOUT).read_text())
     return Losses(float(printed[0][0]), float(printed[-1][1]))
 

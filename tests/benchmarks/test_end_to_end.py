@@ -55,9 +55,8 @@ def test_the_original_runs_without_a_gpu(tmp_path: Path) -> None:
 
 
 def test_a_program_that_fails_is_quoted(tmp_path: Path) -> None:
-    (tmp_path / "main_dino.py").write_text("raise RuntimeError('no luck')\n")
-    with pytest.raises(UserError, match="original ended with code 1: .*no luck"):
-        Peer("original", sys.executable, (str(tmp_path),)).measure([], tmp_path / "run", 4, 3)
+    with pytest.raises(UserError, match=r"missing ended with code 1: .*No module named"):
+        Peer("missing", sys.executable).measure([], tmp_path / "run", 4, 3)
 
 
 def test_an_epochs_first_step_does_not_count() -> None:
@@ -99,5 +98,5 @@ def test_programs_that_are_not_there_are_left_out(tmp_path: Path) -> None:
 
 def test_a_program_that_starts_elsewhere_is_refused() -> None:
     results = {"original": [Measurement(1.0, Losses(4.0, 4.0))]}
-    with pytest.raises(UserError, match="original began with a loss of 4.000, not near ln"):
+    with pytest.raises(UserError, match=r"original began with a loss of 4\.000, not near ln"):
         end_to_end._require_equal_start(results, 65536)
