@@ -37,7 +37,7 @@ def stand_in_for_a_gpu() -> None:
     # It asks for NCCL, which has no CPU.
     torch.distributed.init_process_group = lambda backend, **options: start("gloo", **options)
     for moved in (torch.Tensor, torch.nn.Module):
-        moved.cuda = lambda self, *_, **__: self  # type: ignore[attr-defined]
+        moved.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
     # Not one function for both: torch._dynamo lists its functions, each once.
     torch.cuda.set_device = lambda *_: None
     torch.cuda.synchronize = lambda *_: None

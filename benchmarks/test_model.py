@@ -1,0 +1,65 @@
+"""The backbone, packed, and its attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.side_by_side import IMAGES, SideBySide, skip_without
+from fastdino import attention, vit_tiny
+from fastdino.attention import Packing
+
+HEADS, WIDTH = 6, 64
+
+
+@pytest.mark.parametrize(
+    ("device", "ours", "reference"),
+    [("cpu", "sdpa", "reference"), ("cuda", "xformers", "sdpa"), ("cuda", "varlen", "sdpa")],
+)
+def test_attention(device: str, ours: str, reference: str, side_by_side: SideBySide) -> None:
+    skip_without(device)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    if device == "cuda" and (obstacle := attention.why_not(ours, dtype)):
+        pytest.skip(obstacle)
+    # ViT-S/16 on two crops of 224 pixels and eight of 96.
+    packing = Packing(((2 * IMAGES[device], 197), (8 * IMAGES[device], 37)))
+    torch.manual_seed(0)
+    qkv = torch.randn(packing.tokens, 3, HEADS, WIDTH, dtype=dtype, device=device, requires_grad=True)
+
+    def of(backend: str) -> Callable[[], tuple[Tensor, Tensor]]:
+        def forward_and_backward() -> tuple[Tensor, Tensor]:
+            output = attention.attention(qkv, packing, backend)
+            (gradient,) = torch.autograd.grad(output.sum(), qkv)
+            return output.detach(), gradient
+
+        return forward_and_backward
+
+    # Sums of up to 197 numbers below 1, in either order; in bfloat16 the weights have 8 bits.
+    atol = 1e-5 if dtype == torch.float32 else 2**-6
+    side_by_side(of(ours), of(reference), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("device", IMAGES)
+def test_packed_backbone(device: str, side_by_side: SideBySide) -> None:
+    skip_without(device)
+    torch.manual_seed(0)
+    backbone = vit_tiny().to(device)
+    large, small = (
+        torch.randn(count * IMAGES[device], 3, size, size, device=device) for count, size in ((2, 224), (8, 96))
+    )
+
+    def of(forward: Callable[[], Tensor]) -> Callable[[], tuple[Tensor, ...]]:
+        def forward_and_backward() -> tuple[Tensor, ...]:
+            features = forward()
+            gradients = torch.autograd.grad(features.square().mean(), list(backbone.parameters()))
+            return features.detach(), *gradients
+
+        return forward_and_backward
+
+    packed = of(lambda: backbone.forward_packed([large, small]))
+    grouped = of(lambda: torch.cat([backbone(large), backbone(small)]))
+    # Float32 through twelve blocks, summed over thousands of tokens.
+    side_by_side(packed, grouped, rtol=1e-4, atol=1e-5)
