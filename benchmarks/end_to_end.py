@@ -50,7 +50,7 @@ def main() -> None:
     # The original wants a folder for each class; one will do.
     write_pictures(data / "photographs", arguments.pictures)
     peers, left_out = find_peers(arguments.original, arguments.lightly_train)
-    load = os.getloadavg()[0]
+    load_before = os.getloadavg()[0]
     results = _take_turns(peers, arguments, data)
     _require_equal_start(results, arguments.out_dim)
     print(markdown(results))
@@ -60,7 +60,8 @@ def main() -> None:
         report = {
             "machine": machine(),
             "versions": versions(),
-            "load_average_before": load,
+            # Above 0 before it, or above the number of cores after it: others were at work.
+            "load_average": {"before": load_before, "after": os.getloadavg()[0]},
             "settings": vars(arguments),
             "programs": {name: summary(results, name) for name in results},
             "left_out": left_out,
