@@ -75,7 +75,8 @@ class TrainConfig:
 
     use_fp16: bool = option(
         True,
-        "Mixed precision on GPUs: bfloat16 where the GPU has it, else float16 with loss scaling.",
+        "Mixed precision: bfloat16 where the GPU has it, else float16 with loss scaling; on CPUs bfloat16 where it is "
+        "faster.",
         group=TRAINING,
     )
     weight_decay: float = option(0.04, "Weight decay at the start.", group=TRAINING)
@@ -106,7 +107,7 @@ class TrainConfig:
     drop_path_rate: float = option(0.1, "Stochastic depth of the student's last block.", group=TRAINING)
     precision: str = option(
         "auto",
-        "Force one precision; auto follows --use_fp16 on GPUs and takes fp32 on CPUs. (fastdino)",
+        "Force one precision; auto follows --use_fp16. (fastdino)",
         group=TRAINING,
         choices=("auto", "fp32", "bf16", "fp16"),
     )

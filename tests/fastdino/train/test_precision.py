@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from fastdino.train import precision
 from fastdino.train.precision import Precision, choose_precision
 
 CPU = torch.device("cpu")
@@ -11,10 +12,30 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(
     ("requested", "use_fp16", "expected"),
-    [("auto", True, "fp32"), ("auto", False, "fp32"), ("bf16", False, "bf16"), ("fp32", True, "fp32")],
+    [("auto", False, "fp32"), ("bf16", False, "bf16"), ("fp32", True, "fp32")],
 )
 def test_choice_on_a_cpu(requested: str, use_fp16: bool, expected: str) -> None:
     assert choose_precision(requested, use_fp16, CPU) == expected
+
+
+@pytest.mark.parametrize(
+    ("instructions", "seconds_of_bf16", "expected"),
+    [({"amx_bf16"}, 0.5, "bf16"), ({"avx512_bf16"}, 0.5, "bf16"), ({"amx_bf16"}, 0.7, "fp32"), (set(), 0.1, "fp32")],
+)
+def test_cpus_take_bf16_where_it_was_measured_to_be_faster(
+    monkeypatch: pytest.MonkeyPatch, instructions: set[str], seconds_of_bf16: float, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+    seconds = {torch.float32: 1.0, torch.bfloat16: seconds_of_bf16}
+    monkeypatch.setattr(precision, "_seconds_of_a_product", seconds.__getitem__)
+    precision.bf16_pays_on_this_cpu.cache_clear()
+    assert choose_precision("auto", True, CPU) == expected
+    assert choose_precision("auto", False, CPU) == "fp32"
+    precision.bf16_pays_on_this_cpu.cache_clear()
+
+
+def test_a_product_takes_time() -> None:
+    assert precision._seconds_of_a_product(torch.float32) > 0
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp16")])
