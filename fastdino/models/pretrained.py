@@ -77,6 +77,15 @@ def load_backbone(
     return _describe(model, arch, image_size)
 
 
+def load_published(model: nn.Module, name: str) -> None:
+    """Load what PUBLISHED has under `name` into a model of its architecture.
+
+    Raises UserError where it cannot be downloaded, or does not fit.
+    """
+    state = from_original(backbone_state(fetch(name), "teacher", name), model)
+    load_strictly(model, state, name, "leave out the arguments that change the network's shapes")
+
+
 def read_checkpoint(weights: str | Path) -> dict[str, Any]:
     """What a file, a folder or a name holds. Raises UserError where there is nothing to be had."""
     if is_name(weights):

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 
 import torch
-from timm.models import vision_transformer, xcit
 from torch import Tensor, nn
 
 # DINOv2 trains its blocks in groups, and its own checkpoints number both: blocks.group.block.
@@ -20,6 +19,10 @@ def from_original(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Te
     class token: it is added to the token.
     """
     state = dict(state)
+    if not _is_timms(model):
+        return state
+    from timm.models import vision_transformer, xcit
+
     if isinstance(model, xcit.Xcit):
         return xcit.checkpoint_filter_fn(state, model)
     if isinstance(model, vision_transformer.VisionTransformer) and "mask_token" in state:
@@ -31,8 +34,13 @@ def from_original(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Te
 def to_original(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Weights of timm's XCiT under the names of facebookresearch/xcit; all others as they are."""
     state = dict(state)
-    if not isinstance(model, xcit.Xcit):
+    if not _is_timms(model) or not any(key.startswith("cls_attn_blocks.") for key in state):
         return state
     for key in [key for key in state if key.startswith("cls_attn_blocks.") and ".attn.q." in key]:
         state[key.replace(".q.", ".qkv.")] = torch.cat([state.pop(key.replace(".q.", f".{part}.")) for part in "qkv"])
     return {key.replace("pos_embed.", "pos_embeder."): value for key, value in state.items()}
+
+
+def _is_timms(model: nn.Module) -> bool:
+    # Asked without importing timm, which takes longer than most networks of ours to build.
+    return type(model).__module__.startswith("timm.")

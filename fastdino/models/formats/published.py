@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from huggingface_hub import snapshot_download
 
 from fastdino.errors import UserError
 from fastdino.models.formats.folder import WEIGHT_FILES, read_folder
@@ -65,6 +64,8 @@ def fetch(name: str) -> dict[str, Any]:
     """
     try:
         if name.startswith(HUB_PREFIX):
+            from huggingface_hub import snapshot_download
+
             files = [*WEIGHT_FILES, "config.json"]
             return read_folder(Path(snapshot_download(name.removeprefix(HUB_PREFIX), allow_patterns=files)))
         published = PUBLISHED[name]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,7 +13,6 @@ from safetensors.torch import save_file
 from fastdino import vit_small
 from fastdino.errors import UserError
 from fastdino.models.backbones import build_backbone
-from fastdino.models.formats import published
 from fastdino.models.pretrained import load_backbone
 
 
@@ -34,7 +34,7 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise URLError("no route to host")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
-    monkeypatch.setattr(published, "snapshot_download", refuse)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     for name in ("dino_vits16", "hf_hub:facebook/dino-vits16"):
         with pytest.raises(UserError, match=f"{name} cannot be downloaded .*no route to host.* give the path"):
             load_backbone(name)
