@@ -52,6 +52,7 @@ COMMANDS = {
         "run",
         "Draw what a vision transformer attends to.",
     ),
+    "embed": Command(config.EmbedConfig, "fastdino.evaluate.embed", "run", "Write the features of pictures to a file."),
     "export": Command(
         config.ExportConfig, "fastdino.export.run", "run", "Write a trained backbone in another program's format."
     ),

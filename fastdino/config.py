@@ -233,6 +233,19 @@ class AttentionConfig(WeightsConfig):
     threshold: float = option(0.6, "Share of the attention that the masks keep.", group=OTHER)
 
 
+@dataclasses.dataclass(frozen=True)
+class EmbedConfig(WeightsConfig):
+    """Features of pictures, in a file."""
+
+    data_path: str = option("", "Folder of pictures, flat or nested, or tar shards.", group=OTHER)
+    output: str = option("features.parquet", "File to write, ending in .parquet, .npy or .npz.", group=OTHER)
+    image_size: int | None = option(
+        None, "Side in pixels of what is looked at; without it that of the training.", group=OTHER
+    )
+    batch_size_per_gpu: int = option(128, "Pictures in one forward pass.", group=OTHER)
+    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
+
+
 EXPORT_FORMATS = ("timm", "safetensors", "huggingface", "onnx", "torchscript", "torch-export", "dino")
 
 

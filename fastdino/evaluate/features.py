@@ -75,25 +75,63 @@ def extract_features(
     Pictures that cannot be read are left out and named in `skipped`. Raises UserError when that is all of
     them.
     """
-    was_training = model.training
-    model.eval().to(device)
     parts: list[Tensor] = []
     indices: list[int] = []
     skipped: dict[str, str] = {}
-    with torch.no_grad(), progress_bar(console) as progress:
-        task = progress.add_task(description, total=len(source))
-        for batch in load_pictures(source, image_size, batch_size, num_workers):
-            if batch.indices:
-                pictures = normalize(torch.from_numpy(batch.pictures).to(device))
-                parts.append(model(pictures).float().cpu())
-            indices += batch.indices
-            skipped |= batch.skipped
-            progress.advance(task, len(batch.indices) + len(batch.skipped))
+    was_training = model.training
+    for part in stream_features(
+        model,
+        source,
+        image_size=image_size,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        device=device,
+        description=description,
+        console=console,
+    ):
+        parts.append(part.features)
+        indices += part.indices
+        skipped |= part.skipped
     model.train(was_training)
     if not indices:
         raise UserError(none_readable(skipped))
     labels = torch.tensor([source.label(index) for index in indices])
     return Features(torch.cat(parts), labels, torch.tensor(indices), skipped)
+
+
+class FeatureBatch(NamedTuple):
+    """Features (n, D) float32 on the CPU of the pictures at `indices`, (0,) where there are none, and names of those
+    unreadable -> reason.
+    """
+
+    features: Tensor
+    indices: list[int]
+    skipped: dict[str, str]
+
+
+def stream_features(
+    model: nn.Module,
+    source: Source,
+    *,
+    image_size: int,
+    batch_size: int,
+    num_workers: int,
+    device: torch.device | str,
+    description: str,
+    console: Console | None,
+) -> Iterator[FeatureBatch]:
+    """What `extract_features` gathers, batch by batch in the source's order; `model` is left in evaluation mode."""
+    model.eval().to(device)
+    with progress_bar(console) as progress:
+        task = progress.add_task(description, total=len(source))
+        for batch in load_pictures(source, image_size, batch_size, num_workers):
+            # Not every network takes a batch of none.
+            features = torch.empty(0)
+            if batch.indices:
+                with torch.no_grad():
+                    features = model(normalize(torch.from_numpy(batch.pictures).to(device))).float().cpu()
+            yield FeatureBatch(features, batch.indices, batch.skipped)
+            progress.advance(task, len(batch.indices) + len(batch.skipped))
 
 
 def pixel_features(source: Source, size: int = 32, *, num_workers: int = 0, console: Console | None = None) -> Features:
