@@ -36,6 +36,8 @@ from fastdino.errors import UserError
 from fastdino.files import write_atomically
 
 OURS, ORIGINAL, LIGHTLY = "fastdino", "original", "LightlyTrain"
+# Where things are on one machine is nobody else's concern.
+PLACES = ("original", "lightly_train", "output")
 Results = Mapping[str, Sequence[Measurement]]
 """One measurement a round, by program."""
 
@@ -62,11 +64,11 @@ def main() -> None:
             "versions": versions(),
             # Above 0 before it, or above the number of cores after it: others were at work.
             "load_average": {"before": load_before, "after": os.getloadavg()[0]},
-            "settings": vars(arguments),
+            "settings": {name: value for name, value in vars(arguments).items() if name not in PLACES},
             "programs": {name: summary(results, name) for name in results},
             "left_out": left_out,
         }
-        write_atomically(arguments.output, json.dumps(report, indent=2, default=str) + "\n")
+        write_atomically(arguments.output, json.dumps(report, indent=2) + "\n")
 
 
 def find_peers(original: Path | None, lightly_train: str) -> tuple[dict[str, Peer], dict[str, str]]:
