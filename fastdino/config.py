@@ -174,6 +174,12 @@ class TrainConfig:
     gpus: int = option(
         1, "Processes to start on this machine, one a GPU; without GPUs they share the CPU. (fastdino)", group=OTHER
     )
+    fsdp: bool = option(
+        False,
+        "Split both networks among the processes (FSDP2), for models that do not fit one GPU; slower where they do. "
+        "(fastdino)",
+        group=OTHER,
+    )
 
     @property
     def batch_size(self) -> int:

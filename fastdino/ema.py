@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fastdino import implementation as implementations
+from fastdino.distributed.parts import local
 from fastdino.reference import ema as reference_ema
 
 
@@ -18,8 +19,7 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float, impl
 
     Raises ValueError for an unknown implementation, and for `triton` where it cannot run.
     """
-    ours: list[Tensor] = list(teacher.parameters())
-    theirs: list[Tensor] = list(student.parameters())
+    ours, theirs = ([local(p) for p in network.parameters()] for network in (teacher, student))
     if not ours:
         return
     chosen = implementations.choose(implementations.TEACHER, implementation, ours[0].device).name

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.tensor import DTensor
 
+from fastdino.distributed.parts import is_split
 from fastdino.distributed.world import World
 from fastdino.errors import TrainingFailed, UserError
 
@@ -32,7 +32,7 @@ def require_equal_weights(world: World, parameters: Iterable[Tensor]) -> None:
     """
     if world.size == 1:
         return
-    whole = [p for p in parameters if not isinstance(p, DTensor)]
+    whole = [p for p in parameters if not is_split(p)]
     if not whole:
         return
     checksum = torch.stack([_checksum(p) for p in whole]).sum()

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fastdino.distributed.parts import split_state
 from fastdino.errors import UserError
 from fastdino.files import atomic_path
 
@@ -110,7 +111,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str, r
     ]
     if differences:
         raise UserError(f"{source} does not fit the model ({'; '.join(differences)}): {remedy}")
-    module.load_state_dict(state)
+    module.load_state_dict(split_state(state, module))
 
 
 def _some(keys: list[str]) -> str:

@@ -29,11 +29,18 @@ def build_trainee(config: TrainConfig, device: torch.device, world: World = ALON
 
     The teacher has neither stochastic depth nor gradients, and its prototypes are always of fixed length. Where several
     processes train on GPUs, BatchNorm takes the statistics of all their pictures; torch's cannot on CPUs.
+
+    Raises UserError for settings that do not go together.
     """
-    student = initial_network(config).to(device)
+    precision = Precision(choose_precision(config.precision, config.use_fp16, device), device)
+    if config.fsdp:
+        _check_fsdp(config, precision, world)
+    # Whole, split networks need not fit the device.
+    home = torch.device("cpu") if config.fsdp else device
+    student = initial_network(config).to(home)
     if config.checkpointing == "block":
         _checkpoint(student.backbone, config.arch)
-    teacher = _network(config, 0.0, True).to(device)
+    teacher = _network(config, 0.0, True).to(home)
     teacher.load_state_dict(student.state_dict())
     if config.compile:
         _compile(student.backbone, teacher.backbone, config.arch)
@@ -55,9 +62,24 @@ def build_trainee(config: TrainConfig, device: torch.device, world: World = ALON
     ).to(device)
     if world.size > 1 and device.type == "cuda":
         student, teacher = (nn.SyncBatchNorm.convert_sync_batchnorm(network) for network in (student, teacher))
-    precision = Precision(choose_precision(config.precision, config.use_fp16, device), device)
+    if config.fsdp:
+        # Its import takes a second.
+        from fastdino.distributed.sharding import shard
+
+        shard(student, teacher, world)
     optimizer = build_optimizer(config.optimizer, student)
     return Trainee(student, teacher, dino_loss, optimizer, precision, config.implementation, world)
+
+
+def _check_fsdp(config: TrainConfig, precision: Precision, world: World) -> None:
+    if world.size == 1:
+        raise UserError("--fsdp splits networks among processes, and there is one: give --gpus, or leave it out")
+    if config.implementation == "triton":
+        raise UserError("--fsdp trains by PyTorch, not by --implementation triton: leave one of them out")
+    if config.optimizer == "lars":
+        raise UserError("--fsdp cannot take --optimizer lars, which needs whole tensors: take adamw or sgd")
+    if precision.name == "fp16":
+        raise UserError("--fsdp cannot scale losses as float16 needs: give --precision bf16 or fp32")
 
 
 def _checkpoint(backbone: nn.Module, arch: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fastdino.distributed.parts import split_optimizer_state, whole
 from fastdino.errors import UserError
 from fastdino.models.backbones import has_batchnorms
 from fastdino.models.weights import load_strictly, read_weights, save_weights, strip_prefix
@@ -16,13 +17,12 @@ from fastdino.train.step import Trainee
 REMEDY = "give the flags that the run was started with, or another --output_dir"
 
 
-def save_checkpoint(path: Path, trainee: Trainee, epoch: int, args: Mapping[str, Any]) -> None:
-    """Write the state after `epoch` finished epochs.
+def checkpoint_content(trainee: Trainee, epoch: int, args: Mapping[str, Any]) -> dict[str, Any]:
+    """The state after `epoch` finished epochs; of split networks put together, for which all processes have to ask.
 
     Keys: `student`, `teacher`, `optimizer`, `epoch` (the next one), `args`, `dino_loss`, and `fp16_scaler` where the
     loss is scaled. Networks that the original wraps for distributed training carry its `module.` prefix: the student,
     and a teacher with BatchNorm. `args` is a plain dict, so that torch's default, safe loading accepts the file.
-    Raises OSError (no space, not writable) and leaves an existing file untouched.
     """
     content = {
         "student": add_prefix(trainee.student.state_dict(), "module."),
@@ -35,7 +35,12 @@ def save_checkpoint(path: Path, trainee: Trainee, epoch: int, args: Mapping[str,
     scaler = trainee.precision.state_dict()
     if scaler is not None:
         content["fp16_scaler"] = scaler
-    save_weights(content, path)
+    return whole(content)
+
+
+def save_checkpoint(path: Path, trainee: Trainee, epoch: int, args: Mapping[str, Any]) -> None:
+    """Write `checkpoint_content`. Raises OSError (no space, not writable) and leaves an existing file untouched."""
+    save_weights(checkpoint_content(trainee, epoch, args), path)
 
 
 def load_checkpoint(path: Path, trainee: Trainee) -> int:
@@ -77,7 +82,7 @@ def _load_optimizer(state: Mapping[str, Any], trainee: Trainee, path: Path) -> N
     for index, values in state["state"].items():
         if moment not in values or values[moment] is None or values[moment].shape != parameters[index].shape:
             raise misfit
-    trainee.optimizer.load_state_dict(dict(state))
+    trainee.optimizer.load_state_dict(split_optimizer_state(state, trainee.optimizer))
 
 
 def add_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -27,6 +27,10 @@ def choices_in_words(config: TrainConfig, device: torch.device) -> str:
     """
     by_choice: dict[implementations.Choice, list[str]] = {}
     for operation in implementations.OPERATIONS:
+        if config.fsdp and operation == implementations.UPDATE:
+            choice = implementations.Choice("torch", "the weights are split among processes")
+            by_choice.setdefault(choice, []).append(operation)
+            continue
         try:
             choice = implementations.choose(operation, config.implementation, device)
         except ValueError as error:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fastdino.config import TrainConfig
 from fastdino.data.loader import MultiCropLoader
 from fastdino.data.normalize import normalize
+from fastdino.distributed.parts import local
 from fastdino.errors import TrainingFailed
 from fastdino.train.build import Schedules
 from fastdino.train.log import RunLog
@@ -113,5 +114,5 @@ def finite(loss: Tensor, step: int) -> float:
 @torch.no_grad()
 def require_finite_weights(network: nn.Module) -> None:
     """Raises TrainingFailed if any weight is NaN or infinite."""
-    if not torch.stack([parameter.isfinite().all() for parameter in network.parameters()]).all():
+    if not torch.stack([local(parameter).isfinite().all() for parameter in network.parameters()]).all():
         raise TrainingFailed(f"the weights stopped being numbers: {AFTER_DIVERGENCE}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from torch import nn
 
 from fastdino.config import TrainConfig
 from fastdino.cores import usable_cores
@@ -19,9 +20,11 @@ from fastdino.distributed.launch import start_ranks
 from fastdino.distributed.world import ALONE, World, joined, place_from_environment
 from fastdino.errors import UserError
 from fastdino.files import write_atomically
+from fastdino.models.pretrained import load_backbone
+from fastdino.models.weights import save_weights
 from fastdino.train.announce import announce, note_changed_settings
 from fastdino.train.build import Schedules, build_schedules, build_trainee
-from fastdino.train.checkpoint import load_checkpoint, save_checkpoint
+from fastdino.train.checkpoint import checkpoint_content, load_checkpoint
 from fastdino.train.choices import choices_in_words
 from fastdino.train.guards import explained_failures, stop_on_sigterm
 from fastdino.train.log import RunLog
@@ -187,22 +190,29 @@ class Run:
             self.config,
             self.loader.source,
             self.loader.recipe,
-            self.trainee.teacher.backbone,
+            self._whole_teacher(),
             self.log.lines,
             self.device,
             self.console,
             held_out=held_out,
         )
 
+    def _whole_teacher(self) -> nn.Module:
+        if self.config.fsdp:
+            return load_backbone(self.checkpoint).model.to(self.device)
+        return self.trainee.teacher.backbone
+
     def _save(self, epoch: int) -> None:
         require_equal_weights(self.world, self.trainee.student.parameters())
+        if not (self.world.is_main or self.config.fsdp):
+            return
+        content = checkpoint_content(self.trainee, epoch + 1, dataclasses.asdict(self.config))
         if not self.world.is_main:
             return
-        args = dataclasses.asdict(self.config)
         # The kept one first: after checkpoint.pth a run that goes on would not come back to this epoch.
         if self.config.saveckp_freq and epoch % self.config.saveckp_freq == 0:
-            save_checkpoint(self.output_dir / f"checkpoint{epoch:04}.pth", self.trainee, epoch + 1, args)
-        save_checkpoint(self.checkpoint, self.trainee, epoch + 1, args)
+            save_weights(content, self.output_dir / f"checkpoint{epoch:04}.pth")
+        save_weights(content, self.checkpoint)
 
     def _list_skipped(self) -> None:
         for of_rank in self.world.gather(self.loader.skipped):

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from fastdino import implementation as implementations
+from fastdino.distributed.parts import is_split
 from fastdino.distributed.world import ALONE, World
 from fastdino.loss import DINOLoss
 from fastdino.models.head import DINOHead
@@ -37,7 +38,7 @@ class Trainee:
         """Made for the first step: it may move the weights to another place, where they stay."""
         parts = self.student, self.teacher, self.dino_loss, self.optimizer, self.precision
         choice = implementations.choose(implementations.UPDATE, self.implementation, self.precision.device)
-        if choice.name == "triton" and type(self.optimizer) is AdamW:
+        if choice.name == "triton" and type(self.optimizer) is AdamW and not is_split(next(self.student.parameters())):
             from fastdino.train.fused_update import FusedUpdate
 
             return FusedUpdate(*parts, self.world)

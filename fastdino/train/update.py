@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from fastdino.distributed.center import SharedMean
+from fastdino.distributed.parts import clip_split_gradients, is_split
 from fastdino.distributed.world import World
 from fastdino.ema import update_teacher
 from fastdino.loss import DINOLoss
@@ -18,6 +19,9 @@ from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
 from fastdino.optim import cancel_gradients_last_layer, clip_gradients
 from fastdino.train.precision import Precision
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 
 class StepValues(NamedTuple):
@@ -75,11 +79,14 @@ class TorchUpdate:
         self.forward: nn.Module = student
         self._teacher_means: list[Tensor] = []
         self._shared_mean = SharedMean(world) if world.size > 1 else None
-        if world.size > 1:
+        self._is_split = is_split(next(student.parameters()))
+        if world.size > 1 and not self._is_split:
             self.forward = DistributedDataParallel(student, gradient_as_bucket_view=True)
 
     def weights(self, last: bool) -> AbstractContextManager[None]:
         """Those of the modules."""
+        if self._is_split:
+            cast("FSDPModule", self.student).set_requires_gradient_sync(last)
         if last or not isinstance(self.forward, DistributedDataParallel):
             return nullcontext()
         return self.forward.no_sync()
@@ -101,7 +108,9 @@ class TorchUpdate:
     def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int) -> None:
         """See `Update`."""
         self.precision.unscale_(self.optimizer)
-        if clip_grad:
+        if clip_grad and self._is_split:
+            clip_split_gradients(self.student, clip_grad)
+        elif clip_grad:
             clip_gradients(self.student, clip_grad)
         cancel_gradients_last_layer(values.epoch, self.student, freeze_last_layer)
         self.precision.step(self.optimizer)

@@ -12,6 +12,8 @@ from tests.fastdino.distributed.trainees import TOLERANCE, Case, Outcome, farthe
 CASES = [
     Case(),
     Case(micro_batches=2, norm_last_layer=False),
+    Case(sharded=True),
+    Case(sharded=True, micro_batches=2, norm_last_layer=False),
     Case("triton", steps=2),
     Case("triton", micro_batches=2, norm_last_layer=False, steps=2),
 ]
@@ -29,6 +31,7 @@ def of_two_ranks() -> list[list[Outcome]]:
 @pytest.mark.parametrize("index", range(len(CASES)), ids=map(str, CASES))
 def test_two_ranks_train_as_one_process(of_two_ranks: list[list[Outcome]], index: int) -> None:
     first, second = (of_rank[index] for of_rank in of_two_ranks)
-    alone = train(make_trainee(CASES[index]), CASES[index])
+    case = CASES[index]._replace(sharded=False)
+    alone = train(make_trainee(case), case)
     assert max(farthest(first, alone)) < TOLERANCE
     assert all(np.array_equal(first.weights[key], second.weights[key]) for key in first.weights)

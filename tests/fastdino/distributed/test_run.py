@@ -13,6 +13,9 @@ import torch
 from PIL import Image
 
 from fastdino import TrainConfig, train
+from fastdino.distributed.world import ALONE, World
+from fastdino.errors import UserError
+from fastdino.train.build import build_trainee
 from fastdino.train.loop import seed_step
 from tests.fastdino.distributed.processes import in_processes
 
@@ -72,6 +75,13 @@ def assert_same_run(output: Path, other: Path) -> None:
         assert torch.cat(difference).mean() < 1e-6
 
 
+def leave_first_epoch(finished: Path, output: Path) -> None:
+    """What a run has written when its first epoch is done."""
+    output.mkdir()
+    (output / "checkpoint.pth").write_bytes((finished / "checkpoint0000.pth").read_bytes())
+    (output / "log.txt").write_text((finished / "log.txt").read_text().splitlines(keepends=True)[0])
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """26 pictures, 2 of which are left over in each epoch, and a damaged one."""
@@ -99,12 +109,34 @@ def test_four_ranks_train_as_one_process_and_others_go_on(alone: Path, pictures:
     assert (four / "skipped.txt").read_text() == (alone / "skipped.txt").read_text()
     for ranks in (2, 1):
         output = tmp_path / f"then_{ranks}"
-        output.mkdir()
-        (output / "checkpoint.pth").write_bytes((four / "checkpoint0000.pth").read_bytes())
-        (output / "log.txt").write_text((four / "log.txt").read_text().splitlines(keepends=True)[0])
+        leave_first_epoch(four, output)
         settings = config(pictures, output, ranks)
         in_ranks_trained(ranks, settings) if ranks > 1 else train(settings)
         assert_same_run(output, alone)
+
+
+def test_split_networks_train_as_whole_ones_and_go_on_from_them(alone: Path, pictures: Path, tmp_path: Path) -> None:
+    from_start, going_on = tmp_path / "from_start", tmp_path / "going_on"
+    leave_first_epoch(alone, going_on)
+    for output in (from_start, going_on):
+        in_ranks_trained(2, config(pictures, output, 2, fsdp=True))
+        assert_same_run(output, alone)
+        assert (output / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "there is one"),
+        ({"implementation": "triton"}, "by PyTorch"),
+        ({"optimizer": "lars"}, "adamw or sgd"),
+        ({"precision": "fp16"}, "bf16 or fp32"),
+    ],
+)
+def test_what_split_networks_cannot_do(changes: dict[str, Any], sentence: str) -> None:
+    settings = config(Path("pictures"), Path("output"), fsdp=True, **changes)
+    with pytest.raises(UserError, match=sentence):
+        build_trainee(settings, torch.device("cpu"), World(0, 2) if changes else ALONE)
 
 
 def test_each_rank_drops_its_own_blocks() -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from fastdino import DINOHead, DINOLoss, MultiCropWrapper, VisionTransformer
+from fastdino.distributed.parts import whole
+from fastdino.distributed.sharding import shard
 from fastdino.distributed.world import ALONE, World
 from fastdino.optim import build_optimizer
 from fastdino.train.precision import Precision
@@ -31,6 +33,7 @@ class Case(NamedTuple):
     precision: str = "fp32"
     norm_last_layer: bool = True
     micro_batches: int = 1
+    sharded: bool = False
     steps: int = 20
 
 
@@ -51,6 +54,8 @@ def make_trainee(case: Case, world: World = ALONE) -> Trainee:
 
     student, teacher = network(case.norm_last_layer), network(True).requires_grad_(False)
     teacher.load_state_dict(student.state_dict())
+    if case.sharded:
+        shard(student, teacher, world)
     # Each process's own, and slow where Triton is interpreted. A warm teacher keeps it away from 0.
     loss = DINOLoss(61, 3, 0.1, 0.1, 0, 10, implementation="torch")
     optimizer = build_optimizer("adamw", student)
@@ -81,7 +86,9 @@ def micro_batches(step: int, case: Case, world: World) -> list[list[Tensor]]:
 def weights(trainee: Trainee) -> dict[str, npt.NDArray[np.float32]]:
     """Of both networks and the center, whole."""
     parts = {"student": trainee.student, "teacher": trainee.teacher, "loss": trainee.dino_loss}
-    return {f"{name}.{key}": x.numpy().copy() for name, of in parts.items() for key, x in of.state_dict().items()}
+    return {
+        f"{name}.{key}": x.numpy().copy() for name, of in parts.items() for key, x in whole(of.state_dict()).items()
+    }
 
 
 def farthest(first: Outcome, second: Outcome) -> tuple[float, float]:
