@@ -136,8 +136,12 @@ def test_left_out_sequences_have_no_part_in_the_branch() -> None:
 def test_a_branch_may_be_dropped_for_all() -> None:
     packing, layer = Packing(((1, 2),)), DropPath(0.99)
     torch.manual_seed(0)
-    x = torch.randn(2, 4)
-    assert torch.equal(layer(x, packing, lambda tokens, _: tokens.fail()), x)
+    x, weight = torch.randn(2, 4), torch.randn(4, requires_grad=True)
+    y = layer(x, packing, lambda tokens, _: tokens * weight)
+    assert torch.equal(y, x)
+    # Other processes wait for this gradient.
+    y.sum().backward()
+    assert torch.equal(weight.grad, torch.zeros(4))
 
 
 def test_stochastic_depth_grows_linearly() -> None:
