@@ -70,12 +70,16 @@ class DispatchCounter(TorchDispatchMode):
         operands = dict(_operands(func, args, kwargs))
         if func.overloadpacket is torch.ops.aten._local_scalar_dense:
             asked = self._ours(operands["self"])
-            self.count = total([self.count, Count(waits=len(asked))])
+            self.record(func, args, kwargs, None, Count(waits=len(asked)))
             # There is no number on `meta`. This one is true, and below one where a norm is compared with its limit.
             return 0.5 if asked and self.device == "meta" else func(*args, **kwargs)
         result = func(*args, **kwargs)
-        self.count = total([self.count, self._counted(func, operands, result)])
+        self.record(func, args, kwargs, result, self._counted(func, operands, result))
         return result
+
+    def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, count: Count) -> None:
+        """Called for each operation, with what it was called with and what came of it."""
+        self.count = total([self.count, count])
 
     def _counted(self, func: Any, operands: dict[str, Any], result: Any) -> Count:
         name = func.overloadpacket.__name__

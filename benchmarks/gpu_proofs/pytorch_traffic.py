@@ -9,7 +9,7 @@ casts, fused AdamW, `_foreach_lerp_`. Both are in bfloat16 with float32 where au
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -40,11 +40,12 @@ def numbers(*shape: int, dtype: torch.dtype = torch.float32, requires_grad: bool
 def eager_loss(case: Case) -> Count:
     """Forward, the look whether the loss is finite, backward, center."""
     student, teacher, center = _logits(case)
-    return count(lambda: torch.autograd.grad(_original_loss(case, student, teacher, center), student))
+    return count(lambda: torch.autograd.grad(original_loss(case.crops, student, teacher, center), student))
 
 
-def _original_loss(case: Case, student: Tensor, teacher: Tensor, center: Tensor) -> Tensor:
-    crops = (student / STUDENT_TEMP).chunk(case.crops)
+def original_loss(ncrops: int, student: Tensor, teacher: Tensor, center: Tensor) -> Tensor:
+    """The original's, with the casts that autocast inserts, and its look whether it is finite."""
+    crops = (student / STUDENT_TEMP).chunk(ncrops)
     targets = F.softmax((teacher - center) / TEACHER_TEMP, dim=-1).detach().chunk(2)
     loss: Tensor | int = 0
     pairs = 0
@@ -108,12 +109,13 @@ def last_layer_products(case: Case) -> Count:
 def eager_average(case: Case) -> Count:
     """Parameter by parameter."""
     teacher, student = (_values(case.weights) for _ in range(2))
+    return count(lambda: original_average(teacher, student))
 
-    def step() -> None:
-        for t, s in zip(teacher, student, strict=True):
-            t.mul_(MOMENTUM).add_((1 - MOMENTUM) * s)
 
-    return count(step)
+def original_average(teacher: Iterable[Tensor], student: Iterable[Tensor]) -> None:
+    """The original's."""
+    for t, s in zip(teacher, student, strict=True):
+        t.mul_(MOMENTUM).add_((1 - MOMENTUM) * s)
 
 
 def best_average(case: Case) -> Count:
@@ -181,18 +183,18 @@ def _weight_parts(case: Case, multi_tensor: bool) -> dict[str, Count]:
 
 
 def _eager_clip(case: Case) -> Count:
-    """Every norm is above the limit, as most are early in training; the host asks for it, and for whether it is."""
     gradients = _values(_trained(case))
+    return count(lambda: original_clip(gradients))
 
-    def step() -> None:
-        for gradient in gradients:
-            norm = gradient.norm(2)
-            norm.item()
-            coefficient = CLIP / (norm + 1e-6)
-            if coefficient < 1:
-                gradient.mul_(coefficient)
 
-    return count(step)
+def original_clip(gradients: Iterable[Tensor]) -> None:
+    """Every norm is above the limit, as most are early in training; the host asks for it, and for whether it is."""
+    for gradient in gradients:
+        norm = gradient.norm(2)
+        norm.item()
+        coefficient = CLIP / (norm + 1e-6)
+        if coefficient < 1:
+            gradient.mul_(coefficient)
 
 
 def _best_clip(case: Case) -> Count:
