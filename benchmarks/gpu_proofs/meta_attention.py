@@ -3,11 +3,13 @@
 Forward one kernel: queries, keys, values -> output, and a logarithm for each row. Backward three, as flash-attention
 launches them (flash_bwd_launch_template.h, the same for Hopper): the rows' sums of output times its gradient, with the
 clearing of a float32 buffer for the queries' gradient; the gradients, that of the queries added up in the buffer; the
-buffer in 16 bits. Gradients share one memory where queries, keys and values do, as xformers arranges it.
+buffer in 16 bits. The three gradients lie apart: xformers 0.0.35 puts them together only where queries, keys and values
+of one head lie side by side, which they do not in timm's order of weights.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -79,9 +81,9 @@ class _Attention(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, output, logarithms = ctx.saved_tensors
-        dq, dk, dv = _gradients_of(q, k, v)
+        dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         sums, wide = _rows(gradient, output)
         _gradients(gradient, q, k, v, logarithms, sums, wide, dk, dv, ctx.lengths)
         _narrow(wide, dq)
@@ -91,7 +93,7 @@ class _Attention(torch.autograd.Function):
 def memory_efficient_attention(q: Tensor, k: Tensor, v: Tensor, attn_bias: Any) -> Tensor:
     """(1, tokens, heads, d) each and a BlockDiagonalMask -> (1, tokens, heads, d)."""
     starts = attn_bias.q_seqinfo.seqstart_py
-    result: Tensor = _Attention.apply(q, k, v, [end - start for start, end in zip(starts, starts[1:], strict=False)])
+    result: Tensor = _Attention.apply(q, k, v, [end - start for start, end in pairwise(starts)])
     return result
 
 
@@ -99,9 +101,3 @@ def flops(name: str, q: Tensor, lengths: list[int]) -> int:
     """Products in one of these operations: two forward; backward five, one of them the scores computed again."""
     products = {FORWARD: 2, GRADIENTS: 5}.get(name, 0)
     return 2 * products * q.shape[2] * q.shape[3] * sum(length * length for length in lengths)
-
-
-def _gradients_of(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-    if q.untyped_storage()._cdata != k.untyped_storage()._cdata:
-        return tuple(torch.empty_like(x) for x in (q, k, v))
-    return q.new_empty((*q.shape[:2], 3, *q.shape[2:])).unbind(2)

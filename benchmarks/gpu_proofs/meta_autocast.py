@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 NARROW = {"linear", "conv2d", "matmul", "__matmul__", "bmm", "mm", "addmm", "baddbmm"}
 WIDE = {"layer_norm", "softmax", "log_softmax"}
-WIDEST = {"cat", "stack"}
 
 
 class MetaAutocast(TorchFunctionMode):
@@ -36,15 +35,13 @@ class MetaAutocast(TorchFunctionMode):
         if name == "_weight_norm":
             # What a GPU takes of it; other devices take it apart.
             return torch._weight_norm_interface(*args, **kwargs)[0]
-        cast = self._cast_of(name, args)
+        cast = self._cast_of(name)
         return func(*tree_map(cast, args), **tree_map(cast, kwargs))
 
-    def _cast_of(self, name: str, args: Sequence[Any]) -> Callable[[Any], Any]:
+    def _cast_of(self, name: str) -> Callable[[Any], Any]:
         if name in NARROW:
             return self._narrowed
-        if name in WIDE or (name in WIDEST and any(_is_of(torch.float32, x) for x in tree_leaves(args))):
-            return _widened
-        return _unchanged
+        return _widened if name in WIDE else _unchanged
 
     def _narrowed(self, x: Any) -> Any:
         if not _is_of(torch.float32, x):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
@@ -19,7 +19,7 @@ class Operation(NamedTuple):
 
     part: str
     name: str
-    count: Count
+    moved: Count
     flops: int = 0
 
 
@@ -47,7 +47,9 @@ class StepCounter(DispatchCounter):
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, count: Count) -> None:
         if any(count):
             name = func.overloadpacket._qualified_op_name
-            self.operations.append(Operation(self._part, name.removeprefix("aten::"), count, _flops(func, args, kwargs, result)))
+            self.operations.append(
+                Operation(self._part, name.removeprefix("aten::"), count, _flops(func, args, kwargs, result))
+            )
 
 
 def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
@@ -63,13 +65,13 @@ def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
 def addresses() -> Iterator[None]:
     """Tensors without memory have addresses within it, that tell them apart and are multiples of 16."""
     places: dict[int, int] = {}
-    true_address = Tensor.data_ptr
+    true_address: Callable[[Tensor], int] = Tensor.data_ptr
 
     def data_ptr(tensor: Tensor) -> int:
         if tensor.device.type != "meta":
             return true_address(tensor)
         place = places.setdefault(tensor.untyped_storage()._cdata, len(places) + 1)
-        return (place << 36) + tensor.storage_offset() * tensor.element_size()
+        return (place << 36) + int(tensor.storage_offset()) * tensor.element_size()
 
     with mock.patch.object(Tensor, "data_ptr", data_ptr):
         yield

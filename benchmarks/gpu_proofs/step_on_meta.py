@@ -36,6 +36,9 @@ from fastdino.train.update import StepValues
 META = torch.device("meta")
 VALUES = StepValues(epoch=1, lr=5e-4, weight_decay=0.04, momentum=0.996)
 CLIP, DROP_PATH = 3.0, 0.1
+PARTS = ("crops", "teacher", "student", "loss", "backward", "update")
+# The loss inside is told apart.
+RANGES = {"loss and backward": "backward"}
 
 
 class Kernels(NamedTuple):
@@ -57,14 +60,15 @@ def our_step(case: Case, kernels: Kernels) -> list[Operation]:
     counter = StepCounter()
     with addresses(), _gpu_stand_ins(kernels, counter), counter:
         trainee = _trainee(case, "triton")
-        name_ranges(trainee, counter.part)
+        name_ranges(trainee, lambda name: counter.part(RANGES.get(name, name)))
         for _ in range(2):
             counter.operations.clear()
             with counter.part("crops"):
                 arrived = [torch.empty(shape, dtype=torch.uint8).to(META) for shape in case.pixel_shapes]
                 counter.note("normalize", kernels.normalisation)
                 crops = [torch.empty_like(crop, dtype=torch.bfloat16) for crop in arrived]
-            with counter.part("others"):
+            # What no part claims are the teacher's head and what is told about its features.
+            with counter.part("teacher"):
                 train_step(trainee, [crops], VALUES, CLIP, 1)
     return counter.operations
 
@@ -74,7 +78,8 @@ def _gpu_stand_ins(kernels: Kernels, counter: StepCounter) -> Iterator[None]:
     """For what needs a GPU: the choice of attention, autocast, xformers, and the kernels, which are counted already."""
 
     def dino_loss_and_gradient_(student: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-        counter.note("dino_loss_and_gradient_", kernels.loss)
+        with counter.part("loss"):
+            counter.note("dino_loss_and_gradient_", kernels.loss)
         return student.new_empty((), dtype=torch.float32), student.new_empty((), dtype=torch.float32)
 
     patches = (
@@ -128,10 +133,12 @@ def _original_batch(
             of_teacher = teacher(crops[:2])
         with counter.part("student"):
             of_student = student(crops)
-    with counter.part("loss and backward"):
+    with counter.part("loss"):
         loss = pytorch_traffic.original_loss(case.crops, of_student, of_teacher, center)
+        (gradient,) = torch.autograd.grad(loss, of_student)
+    with counter.part("backward"):
         optimizer.zero_grad()
-        loss.backward()
+        of_student.backward(gradient)
     with counter.part("update"):
         pytorch_traffic.original_clip(p.grad for p in student.parameters() if p.grad is not None)
         cancel_gradients_last_layer(VALUES.epoch, student, 1)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,60 +18,11 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from fastdino.attention import Packing, attention, attention_rows
+from fastdino.models.drop_path import Branch, DropPath
 from fastdino.models.recompute import forgotten, nothing_forgotten
 
 NormLayer = Callable[[int], nn.Module]
-Branch: TypeAlias = Callable[[Tensor, Packing], Tensor]
 default_norm: NormLayer = partial(nn.LayerNorm, eps=1e-6)
-
-
-def rate_to_leave_out(device: torch.device) -> float:
-    """The rate of stochastic depth above which gathering what is kept costs less than computing what is dropped.
-
-    On a CPU the copies of the tokens take about 3 % of a branch's time, forward and backward; GPUs copy more slowly,
-    measured by how fast they multiply (a tenth in DINOv2).
-    """
-    return 0.03 if device.type == "cpu" else 0.1
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: drops a residual branch for whole sequences and rescales the kept ones (Huang et al. 2016).
-
-    Above `rate_to_leave_out` the branch is computed for the kept sequences only; below, gathering them costs more than
-    what they save. Each sequence is dropped independently, as in the original.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor, packing: Packing, branch: Branch, only_first: bool = False) -> Tensor:
-        """Tokens (tokens, C) -> x + branch(x), where it is kept.
-
-        With `only_first` the branch gives the first token of each sequence, and so does this.
-        """
-        base = packing.first_tokens(x) if only_first else x
-        if self.rate == 0.0 or not self.training:
-            return base + branch(x, packing)
-        keep = 1.0 - self.rate
-        of_base = packing.of_first_tokens if only_first else packing
-        # Compiled code wants the same shapes at each step.
-        if self.rate <= rate_to_leave_out(x.device) or torch.compiler.is_compiling():
-            kept = torch.empty(packing.sequences, dtype=x.dtype, device=x.device).bernoulli_(keep).div_(keep)
-            return base + branch(x, packing) * of_base.spread(kept).unsqueeze(-1)
-        # Drawn on the host, which has to know how many are left and should not have to ask a GPU.
-        chosen = torch.rand(packing.sequences) < keep
-        weight = 1 / keep
-        if not chosen.any():
-            # A branch without gradients would leave the other processes waiting for them.
-            chosen[0], weight = True, 0.0
-        rest, tokens = packing.chosen(chosen)
-        changed = of_base.chosen(chosen)[1] if only_first else tokens
-        changed, tokens = (index.to(x.device, non_blocking=True) for index in (changed, tokens))
-        return base.index_add(0, changed, branch(x[tokens], rest).to(x.dtype), alpha=weight)
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:.3f}"
 
 
 class PatchEmbed(nn.Module):

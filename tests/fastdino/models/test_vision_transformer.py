@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fastdino import VisionTransformer, vit_base, vit_large, vit_small, vit_tiny
 from fastdino.attention import Packing
-from fastdino.models.vision_transformer import DropPath
+from fastdino.models.drop_path import DropPath
 
 # float32 rounding (6e-8) over sums of up to 192 products in four layers, each of order 1.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -117,6 +117,23 @@ def test_first_tokens_alone_are_dropped_like_whole_sequences(rate: float) -> Non
     torch.manual_seed(1)
     first = layer(x, packing, lambda tokens, its_packing: its_packing.first_tokens(tokens) ** 2, only_first=True)
     assert torch.equal(first, packing.first_tokens(whole))
+
+
+def test_a_branch_in_16_bits_is_added_in_float32() -> None:
+    packing, layer = Packing(((6, 2), (5, 3))), DropPath(0.1)
+    x, branch = torch.randn(packing.tokens, 4, requires_grad=True), torch.randn(packing.tokens, 4).bfloat16()
+    branch.requires_grad_()
+    y = layer(x, packing, lambda *_: branch)
+    assert y.dtype == torch.float32
+    kept = ((y - x).abs() > 0).any(dim=1, keepdim=True)
+    factor = torch.full((), 1.0).div_(0.9) * kept
+    # The product and the sum are rounded once each, or the sum alone.
+    expected = x.double() + branch.double() * factor.double()
+    assert ((y - expected).abs() <= 2**-24 * ((branch * factor).abs() + y.abs())).all()
+    gradient = torch.randn_like(y)
+    of_x, of_branch = torch.autograd.grad(y, (x, branch), gradient)
+    assert torch.equal(of_x, gradient)
+    assert of_branch.dtype == torch.bfloat16 and torch.equal(of_branch, (gradient * factor).bfloat16())
 
 
 def test_left_out_sequences_have_no_part_in_the_branch() -> None:
