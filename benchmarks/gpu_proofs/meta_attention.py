@@ -21,12 +21,12 @@ ROWS, GRADIENTS, NARROWING = (f"fastdino_counted::attention_backward_{name}" for
 
 
 @custom_op(FORWARD, mutates_args=())
-def _attention(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+def _attention(q: Tensor, k: Tensor, v: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
     raise NotImplementedError("there is nothing to compute with on meta")
 
 
 @_attention.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+def _(q: Tensor, k: Tensor, v: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), q.new_empty((q.shape[2], q.shape[1]), dtype=torch.float32)
 
 
@@ -52,7 +52,7 @@ def _gradients(
     dq: Tensor,
     dk: Tensor,
     dv: Tensor,
-    lengths: list[int],
+    pairs: int,
 ) -> None:
     raise NotImplementedError
 
@@ -74,10 +74,10 @@ def _(*_: Any) -> None:
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tensor:
-        output, logarithms = _attention(q, k, v, lengths)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, pairs: int) -> Tensor:
+        output, logarithms = _attention(q, k, v, pairs)
         ctx.save_for_backward(q, k, v, output, logarithms)
-        ctx.lengths = lengths
+        ctx.pairs = pairs
         return output
 
     @staticmethod
@@ -85,19 +85,23 @@ class _Attention(torch.autograd.Function):
         q, k, v, output, logarithms = ctx.saved_tensors
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         sums, wide = _rows(gradient, output)
-        _gradients(gradient, q, k, v, logarithms, sums, wide, dk, dv, ctx.lengths)
+        _gradients(gradient, q, k, v, logarithms, sums, wide, dk, dv, ctx.pairs)
         _narrow(wide, dq)
         return dq, dk, dv, None
 
 
 def memory_efficient_attention(q: Tensor, k: Tensor, v: Tensor, attn_bias: Any) -> Tensor:
-    """(1, tokens, heads, d) each and a BlockDiagonalMask -> (1, tokens, heads, d)."""
-    starts = attn_bias.q_seqinfo.seqstart_py
-    result: Tensor = _Attention.apply(q, k, v, [end - start for start, end in pairwise(starts)])
+    """(1, tokens, heads, d) each, queries fewer perhaps, and a BlockDiagonalMask -> (1, query tokens, heads, d)."""
+    of_q, of_k = (pairwise(of.seqstart_py) for of in (attn_bias.q_seqinfo, attn_bias.k_seqinfo))
+    pairs = [(end - start) * (last - first) for (start, end), (first, last) in zip(of_q, of_k, strict=True)]
+    result: Tensor = _Attention.apply(q, k, v, sum(pairs))
     return result
 
 
-def flops(name: str, q: Tensor, lengths: list[int]) -> int:
-    """Products in one of these operations: two forward; backward five, one of them the scores computed again."""
+def flops(name: str, q: Tensor, pairs: int) -> int:
+    """Products in one of these operations: two forward; backward five, one of them the scores computed again.
+
+    `pairs` is how many queries and keys meet in a head.
+    """
     products = {FORWARD: 2, GRADIENTS: 5}.get(name, 0)
-    return 2 * products * q.shape[2] * q.shape[3] * sum(length * length for length in lengths)
+    return 2 * products * q.shape[2] * q.shape[3] * pairs

@@ -55,8 +55,7 @@ class StepCounter(DispatchCounter):
 def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
     name = func.overloadpacket._qualified_op_name
     if name in (meta_attention.FORWARD, meta_attention.GRADIENTS):
-        queries, lengths = args[name == meta_attention.GRADIENTS], args[-1]
-        return meta_attention.flops(name, queries, lengths)
+        return meta_attention.flops(name, args[name == meta_attention.GRADIENTS], args[-1])
     formula = flop_registry.get(func.overloadpacket)
     return 0 if formula is None else int(formula(*args, **kwargs, out_val=result))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -118,7 +119,8 @@ def test_attention_counts_its_four_kernels() -> None:
     values = heads * d * sum(lengths)
     rows = 4 * heads * sum(lengths)
     qkv = numbers(1, sum(lengths), 3, heads, d, dtype=torch.bfloat16, requires_grad=True)
-    mask = mock.Mock(**{"q_seqinfo.seqstart_py": [0, 5, 10, 12]})
+    starts = [0, *accumulate(lengths)]
+    mask = mock.Mock(**{"q_seqinfo.seqstart_py": starts, "k_seqinfo.seqstart_py": starts})
     with StepCounter() as counter:
         output = meta_attention.memory_efficient_attention(*qkv.unbind(2), mask)  # type: ignore[call-arg]
         output.backward(torch.empty_like(output))
@@ -226,28 +228,34 @@ def test_the_originals_attention_forward() -> None:
 # Whole steps.
 
 
-def flops(products_of_attention: int) -> int:
+def flops(products_of_attention: int, blocks: Callable[[list[int], int, int], int]) -> int:
     """Two for each multiplication: forward of both networks, and twice the student's backward but for the pixels'."""
-    lengths = [
-        1 + (size // PATCH) ** 2 for size in (CASE.crop_sizes[0],) * 2 + (CASE.crop_sizes[1],) * CASE.local_crops
-    ]
-    large, every = ([CASE.images * n for n in of] for of in (lengths[:2], lengths))
+    large, small = (1 + (size // PATCH) ** 2 for size in CASE.crop_sizes)
+    every = [large] * 2 + [small] * CASE.local_crops
 
-    def backbone(of: list[int], times: int) -> int:
-        patches = sum(of) - CASE.images * len(of)
-        return 2 * (times * DEPTH * 12 * WIDTH**2 * sum(of) + min(times, 2) * 3 * PATCH**2 * WIDTH * patches)
+    def embedding(lengths: list[int], times: int) -> int:
+        return times * 3 * PATCH**2 * WIDTH * sum(n - 1 for n in lengths)
 
-    def scores(of: list[int], products: int) -> int:
-        return 2 * DEPTH * products * WIDTH * sum(n * n // CASE.images for n in of)
+    head = WIDTH * 2048 + 2048**2 + 2048 * 256 + 256 * CASE.prototypes
+    teacher = blocks([large] * 2, 1, 2) + embedding([large] * 2, 1) + 2 * head
+    student = blocks(every, 3, products_of_attention) + embedding(every, 2) + 3 * CASE.crops * head
+    return 2 * CASE.images * (teacher + student)
 
-    head = 2 * (WIDTH * 2048 + 2048**2 + 2048 * 256 + 256 * CASE.prototypes) * CASE.images
-    teacher = backbone(large, 1) + scores(large, 2) + 2 * head
-    return teacher + backbone(every, 3) + scores(every, products_of_attention) + 3 * CASE.crops * head
+
+def whole_blocks(lengths: list[int], times: int, products_of_attention: int, depth: int = DEPTH) -> int:
+    """Multiplications for one picture's crops: 12 C^2 a token, and attention's matrices."""
+    return depth * WIDTH * sum(times * 12 * WIDTH * n + products_of_attention * n * n for n in lengths)
+
+
+def blocks_of_which_the_last_gives_first_tokens(lengths: list[int], times: int, products_of_attention: int) -> int:
+    """There keys and values of all tokens are computed, and one token's everything else."""
+    last = WIDTH * sum(times * (2 * n + 10) * WIDTH + products_of_attention * n for n in lengths)
+    return whole_blocks(lengths, times, products_of_attention, DEPTH - 1) + last
 
 
 def test_both_steps_take_the_operations_of_the_formula(step: step_traffic.Row) -> None:
-    for mine, products_of_attention in ((step.original, 6), (step.ours, 7)):
-        assert sum(x.flops for x in mine) == flops(products_of_attention)
+    assert sum(x.flops for x in step.original) == flops(6, whole_blocks)
+    assert sum(x.flops for x in step.ours) == flops(7, blocks_of_which_the_last_gives_first_tokens)
 
 
 def parts(mine: list[Operation]) -> dict[str, Count]:
@@ -284,7 +292,8 @@ def test_weights_are_cast_once_a_network_by_the_original_and_never_by_ours(step:
     of_pass = 1 + 2 * DEPTH + 2 * DEPTH
     assert casts(step.original, "teacher") == weights_and_biases + of_pass + 2
     assert casts(step.original, "student") == weights_and_biases + 2 * of_pass + 2
-    assert casts(step.ours, "student") == 2 * DEPTH + 2
+    # The last block takes the queries of class tokens by themselves.
+    assert casts(step.ours, "student") == 2 * DEPTH + 2 + 1
 
 
 def test_ours_needs_fewer_bytes_and_launches_in_every_pass(step: step_traffic.Row) -> None:
