@@ -50,7 +50,7 @@ def measure(seed: int, change: dict[str, Any], epochs: int | None) -> dict[str, 
         pictures.mkdir()
         write_pictures(pictures, seed)
         preset: TrainConfig = demo_preset(str(pictures / "train"), folder, seed, num_workers=usable_cores())
-        changed = dataclasses.replace(preset, **change, **({"epochs": epochs} if epochs else {}))
+        changed = dataclasses.replace(preset, **change, epochs=epochs or preset.epochs)
         result = train(changed, held_out=FolderSource(pictures / "val"))
     assert result.knn is not None
     row = {name: float(result.knn[name]) for name in COLUMNS[:-1]}

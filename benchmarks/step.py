@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def main() -> None:
         write_atomically(arguments.output, json.dumps(report, indent=2, default=str) + "\n")
 
 
-def _measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
+def _measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     settings = {size: getattr(arguments, size) for size in SIZES if size != "images"}
     checkpointing = "block" if name.endswith("checkpointing") else "none"
     config = TrainConfig(
@@ -99,15 +100,15 @@ def _ours(config: TrainConfig, crops: list[Tensor]) -> Callable[[], float]:
 
 def _original(config: TrainConfig, crops: list[Tensor]) -> Callable[[], float]:
     trainee = build_trainee(config, torch.device("cpu"))
-    networks = [OriginalNetwork(each.backbone, each.head) for each in (trainee.student, trainee.teacher)]  # type: ignore[arg-type]
-    step = OriginalStep(*networks, ncrops=config.ncrops)
+    student, teacher = (OriginalNetwork(each.backbone, each.head) for each in (trainee.student, trainee.teacher))  # type: ignore[arg-type]
+    step = OriginalStep(student, teacher, config.ncrops)
     return lambda: step(crops, VALUES, config.teacher_temp, CLIP)
 
 
-def _in_a_process(name: str, arguments: argparse.Namespace) -> dict[str, object]:
+def _in_a_process(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     sizes = [text for size in ("arch", *SIZES) for text in (f"--{size}", str(getattr(arguments, size)))]
     command = [sys.executable, __file__, "--one", name, *sizes]
-    measured: dict[str, object] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    measured: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return measured
 
 

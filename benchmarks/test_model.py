@@ -31,7 +31,8 @@ def test_attention(device: str, ours: str, reference: str, side_by_side: SideByS
 
     def of(backend: str) -> Callable[[], tuple[Tensor, Tensor]]:
         def forward_and_backward() -> tuple[Tensor, Tensor]:
-            output = attention.attention(*qkv.unbind(1), packing, backend=backend)
+            q, k, v = qkv.unbind(1)
+            output = attention.attention(q, k, v, packing, backend=backend)
             (gradient,) = torch.autograd.grad(output.sum(), qkv)
             return output.detach(), gradient
 
