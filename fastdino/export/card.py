@@ -40,7 +40,7 @@ def model_card(backbone: Backbone, format: str, usage: str, run: Path | None) ->
     facts = {
         "architecture": backbone.arch,
         "patches": f"{backbone.patch_size} x {backbone.patch_size} pixels" if backbone.patch_size else None,
-        "pictures": f"{backbone.image_size} x {backbone.image_size} pixels, RGB",
+        "size of pictures": f"{backbone.image_size} x {backbone.image_size} pixels, RGB",
         "mean of red, green, blue": ", ".join(map(str, IMAGENET_MEAN)),
         "standard deviation": ", ".join(map(str, IMAGENET_STD)),
         "features": f"{backbone.embed_dim} numbers a picture",

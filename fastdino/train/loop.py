@@ -80,6 +80,7 @@ class Loop:
             "train_feature_std": spread,
             "images_per_second": len(readings) * self.pictures_per_step / elapsed,
             "data_wait": (self.loader.wait_seconds - waited) / elapsed,
+            "pictures": len(self.loader.source),
         }
 
     def _steps(self) -> Iterator[list[list[Tensor]]]:

@@ -20,7 +20,7 @@ def weights(named: Backbone, tmp_path: Path) -> Path:
     folder.mkdir()
     torch.save(named.model.state_dict(), folder / "checkpoint.pth")
     (folder / "config.json").write_text(json.dumps({"arch": "vit_tiny", "data_path": "a|b", "epochs": 2}))
-    lines = [{"epoch": 0, "train_loss": 9.0}, {"epoch": 1, "train_loss": 7.25}]
+    lines = [{"epoch": 0, "train_loss": 9.0}, {"epoch": 1, "train_loss": 7.25, "pictures": 40}]
     (folder / "log.txt").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "skipped.txt").write_text("a.jpg\tempty\nb.jpg\tempty\n")
     return folder / "checkpoint.pth"
@@ -35,8 +35,9 @@ def test_the_card_tells_what_the_run_has_left(
     assert f"{output} gives the model's features" in capsys.readouterr().out
     card = output.with_name("model.safetensors.md").read_text()
     for line in (
-        "| pictures | 32 x 32 pixels, RGB |",
+        "| size of pictures | 32 x 32 pixels, RGB |",
         "| loss | 7.25 |",
+        "| pictures | 40 |",
         "| epochs | 2 |",
         "| unreadable pictures | 2 |",
         r"| data_path | a\|b |",

@@ -37,6 +37,7 @@ LOG_KEYS = {
     "train_feature_std",
     "images_per_second",
     "data_wait",
+    "pictures",
 }
 
 
