@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Sequence
 from itertools import groupby
 from typing import cast
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.gpu_proofs.original_backbone import OriginalBackbone
 from fastdino import DINOHead, VisionTransformer
 from fastdino.optim import cancel_gradients_last_layer, get_params_groups
 from fastdino.train.update import StepValues
@@ -43,7 +43,7 @@ class OriginalNetwork(nn.Module):
 
     def __init__(self, backbone: VisionTransformer, head: DINOHead) -> None:
         super().__init__()
-        self.backbone, self.mlp = backbone, head.mlp
+        self.backbone, self.mlp = OriginalBackbone(backbone), head.mlp
         out_dim, width = head.last_layer.weight_v.shape
         linear = nn.Linear(width, out_dim, bias=False)
         linear.weight.data.copy_(head.last_layer.weight_v.data)
@@ -55,9 +55,8 @@ class OriginalNetwork(nn.Module):
         cast(nn.Parameter, self.last_layer.weight_g).requires_grad = False
 
     def forward(self, crops: Sequence[Tensor]) -> Tensor:
-        with mock.patch("fastdino.attention.choose", return_value=("reference", "")):
-            groups = groupby(crops, lambda crop: crop.shape[-1])
-            features = torch.cat([self.backbone(torch.cat(list(group))) for _, group in groups])
+        groups = groupby(crops, lambda crop: crop.shape[-1])
+        features = torch.cat([self.backbone(torch.cat(list(group))) for _, group in groups])
         return self.last_layer(F.normalize(self.mlp(features), dim=-1))
 
 

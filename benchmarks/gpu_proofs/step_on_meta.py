@@ -22,7 +22,6 @@ from benchmarks.gpu_proofs import kernel_traffic, meta_attention, pytorch_traffi
 from benchmarks.gpu_proofs.concrete_case import Case
 from benchmarks.gpu_proofs.dispatch_counter import Count, total
 from benchmarks.gpu_proofs.meta_autocast import MetaAutocast
-from benchmarks.gpu_proofs.original_backbone import OriginalBackbone
 from benchmarks.gpu_proofs.step_counter import Operation, StepCounter, addresses
 from benchmarks.original_step import OriginalNetwork
 from benchmarks.profile_step import name_ranges
@@ -105,7 +104,7 @@ def original_step(case: Case) -> list[Operation]:
     trainee = _trainee(case, "reference")
     with META:
         student, teacher = (
-            OriginalNetwork(OriginalBackbone(each.backbone), each.head)  # type: ignore[arg-type]
+            OriginalNetwork(each.backbone, each.head)  # type: ignore[arg-type]
             for each in (trainee.student, trainee.teacher)
         )
     teacher.requires_grad_(False)
