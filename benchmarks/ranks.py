@@ -35,8 +35,8 @@ def main() -> None:
     alone = [train(make_trainee(whole), whole) for whole in (case._replace(sharded=False) for case in cases)]
     print("| processes | case | losses | weights |\n|---|---|---:|---:|")
     for size in sizes:
-        for case, of_ranks, of_one in zip(cases, in_ranks(size, outcomes, cases)[0], alone, strict=True):
-            losses, weights = farthest(of_ranks, of_one)
+        for case, of_one in zip(cases, alone, strict=True):
+            losses, weights = farthest(in_ranks(size, outcomes, [case])[0][0], of_one)
             print(f"| {size} | {case} | {losses:.1e} | {weights:.1e} |", flush=True)
 
 
