@@ -14,8 +14,9 @@ help:  ## this list
 demo: $(VENV)/.demo  ## train on pictures that come along, and show what was learned
 	$(BIN)/fastdino demo
 
+# A process a core, each on one thread: the tests are small, and more threads would wait for one another.
 test: $(VENV)/.test  ## the whole test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.dev  ## style, types and C++ formatting
 	$(BIN)/ruff check .
