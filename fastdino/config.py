@@ -163,6 +163,15 @@ class TrainConfig:
         group=OTHER,
     )
     saveckp_freq: int = option(20, "Keep an extra checkpoint every so many epochs; 0 keeps none.", group=OTHER)
+    save_minutes: float = option(
+        30.0, "Write checkpoint.pth within epochs too, every so many minutes; 0: not by time. (fastdino)", group=OTHER
+    )
+    save_steps: int = option(
+        0, "Write checkpoint.pth within epochs too, every so many steps; 0: not by steps. (fastdino)", group=OTHER
+    )
+    keep_checkpoints: int = option(
+        2, "Newest checkpoints kept; if one is damaged, a run goes on from the one before. (fastdino)", group=OTHER
+    )
     seed: int = option(0, "Seed of the weights, the order of the pictures and every crop.", group=OTHER)
     num_workers: int = option(
         10, "Most threads that prepare crops; never more than the machine has cores.", group=OTHER

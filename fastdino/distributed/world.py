@@ -54,6 +54,22 @@ class World:
         distributed.all_reduce(total)
         return total / self.size
 
+    def any(self, flag: Tensor) -> Tensor:
+        """Whether `flag` (bool) is set in any process, which all have to ask; nothing waits for a GPU."""
+        if self.size == 1:
+            return flag
+        raised = flag.to(torch.float32)
+        distributed.all_reduce(raised, op=distributed.ReduceOp.MAX)
+        return raised > 0
+
+    def largest(self, numbers: list[int]) -> list[int]:
+        """The largest of each number over all processes, which all have to ask for it."""
+        if self.size == 1:
+            return numbers
+        largest = torch.tensor(numbers)
+        distributed.all_reduce(largest, op=distributed.ReduceOp.MAX)
+        return [int(number) for number in largest]
+
     def gather(self, thing: Any) -> list[Any]:
         """Each process's `thing`, by rank: for small Python objects."""
         if self.size == 1:

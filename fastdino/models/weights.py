@@ -87,11 +87,13 @@ def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str, remedy: str) -> None:
-    """Load `state` into `module`, every key and shape matching.
+    """Load `state` into `module`, every key and shape matching; raises what `require_fit` does, changing nothing."""
+    require_fit(module, state, source, remedy)
+    module.load_state_dict(split_state(state, module))
 
-    Raises UserError listing the keys that differ, with `remedy` (half a sentence) at the end; `module` is then
-    unchanged.
-    """
+
+def require_fit(module: nn.Module, state: Mapping[str, Tensor], source: str, remedy: str) -> None:
+    """Raises UserError listing the keys of `state` that differ from the module's, with half a sentence as `remedy`."""
     own = module.state_dict()
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
@@ -111,7 +113,6 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str, r
     ]
     if differences:
         raise UserError(f"{source} does not fit the model ({'; '.join(differences)}): {remedy}")
-    module.load_state_dict(split_state(state, module))
 
 
 def _some(keys: list[str]) -> str:

@@ -20,7 +20,7 @@ from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
 from fastdino.optim import is_of_last_layer
 from fastdino.train.precision import Precision
-from fastdino.train.update import StepValues
+from fastdino.train.update import Statistics, StepValues, gradient_norms, is_unsound
 
 PROTOTYPES = "head.last_layer.weight_v"
 
@@ -61,6 +61,9 @@ class FusedUpdate:
         self._buckets: GradientBuckets | None = None
         self._gradient_dtype: torch.dtype | None = None
         self._values: tuple[StepValues, float] | None = None
+        self._unsound = torch.zeros((), dtype=torch.bool, device=self.arena.device)
+        self.norms = torch.zeros(len(self.names), device=self.arena.device)
+        self._statistics = Statistics(student, teacher)
 
     @contextmanager
     def weights(self, last: bool) -> Iterator[None]:
@@ -78,6 +81,7 @@ class FusedUpdate:
     def start(self, batches: int) -> None:
         """See `Update`. Those of several micro-batches add up in float32."""
         self.optimizer.zero_grad()
+        self._statistics.keep()
         gradient_dtype = torch.bfloat16 if batches == 1 else torch.float32
         self.copies[0].zero_grad(gradient_dtype)
         self._center_inputs = []
@@ -94,7 +98,7 @@ class FusedUpdate:
         seen = bottleneck.float() if self.unit_prototypes else teacher_logits.float().mean(dim=0, keepdim=True)
         self._center_inputs.append(seen)
 
-    def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int) -> None:
+    def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int, loss: Tensor) -> Tensor:
         """See `Update`."""
         if self._buckets is not None:
             self._buckets.wait()
@@ -107,12 +111,18 @@ class FusedUpdate:
                 self.names, self.arena.student_parameters(), self.copies[0].gradients(), strict=True
             )
         ]
+        norms = gradient_norms(gradients)
+        self._unsound = is_unsound(loss, norms, self.precision, self.world)
+        self.norms = torch.where(self._unsound, norms, self.norms)
+        self._statistics.restore_if(self._unsound)
         self.arena.gather_gradients(gradients, of_shadows=self.copies[0].has_unit_rows)
         self._values = values, clip_grad
         self.precision.step_on_device(self.optimizer, self._launch)
         self.arena.release_gradients()
         if not self.unit_prototypes:
-            self.dino_loss.move_center(torch.cat(self._center_inputs).mean(dim=0, keepdim=True))
+            mean = torch.cat(self._center_inputs).mean(dim=0, keepdim=True)
+            self.dino_loss.move_center(torch.where(self._unsound, self.dino_loss.center, mean))
+        return self._unsound
 
     def reload(self) -> None:
         """See `Update`."""
@@ -152,12 +162,16 @@ class FusedUpdate:
         for name, scalar in (("grad_scale", grad_scale), ("found_inf", found_inf)):
             if scalar is not None:
                 scalars[self.kernels.StepScalars._fields.index(name)].copy_(scalar.squeeze())
+        # What keeps student, teacher and center where they are; the center's would be NaN times 0.
+        for name in ("found_inf", "momentum", "center_momentum"):
+            scalars[self.kernels.StepScalars._fields.index(name)].masked_fill_(self._unsound, 1.0)
         center = (self.dino_loss.center, self._inputs()) if self.unit_prototypes else ()
         self.kernels.adamw_ema_(self.arena, scalars, *center)
 
     def _inputs(self) -> Tensor:
         # A launch less where there is nothing to put together.
-        return self._center_inputs[0] if len(self._center_inputs) == 1 else torch.cat(self._center_inputs)
+        inputs = self._center_inputs[0] if len(self._center_inputs) == 1 else torch.cat(self._center_inputs)
+        return inputs.masked_fill(self._unsound, 0.0)
 
     def _views(self, shadow: Tensor | None) -> list[Tensor]:
         return [] if shadow is None else self.arena.views(shadow)

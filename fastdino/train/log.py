@@ -10,41 +10,56 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from fastdino.files import write_atomically
+from fastdino.train.guards import Tolerated
+
+BOARD = "tensorboard/"
 
 
 class RunLog:
     """Lines of finished epochs. Those of epochs that are trained again after an interruption are replaced.
 
-    With `writing` False they are kept in memory only: of several processes one writes.
+    With `writing` False they are kept in memory only: of several processes one writes. What cannot be written is left
+    to `tolerated`, and comes with the next line.
     """
 
-    def __init__(self, output_dir: Path, start_epoch: int, start_step: int, writing: bool = True) -> None:
+    def __init__(
+        self, output_dir: Path, start_epoch: int, start_step: int, tolerated: Tolerated, writing: bool = True
+    ) -> None:
         self.path = output_dir / "log.txt"
         self.lines = [line for line in read_log(self.path) if line["epoch"] < start_epoch]
+        self._tolerated = tolerated
         self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=start_step) if writing else None
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """Curves within an epoch, for TensorBoard alone."""
         if self._board is None:
             return
-        for name, value in values.items():
-            self._board.add_scalar(f"step/{name}", value, step)
+        with self._tolerated.writing(BOARD):
+            for name, value in values.items():
+                self._board.add_scalar(f"step/{name}", value, step)
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Add an epoch's line; the file is replaced whole, so that it never ends in half a line."""
         self.lines.append(line)
         if self._board is None:
             return
-        write_atomically(self.path, "".join(json.dumps(entry) + "\n" for entry in self.lines))
-        for name, value in line.items():
-            if name != "epoch":
-                self._board.add_scalar(f"epoch/{name}", value, line["epoch"])
-        self._board.flush()
+        with self._tolerated.writing(self.path.name):
+            self.path.parent.mkdir(exist_ok=True)
+            write_atomically(self.path, "".join(json.dumps(entry) + "\n" for entry in self.lines))
+        with self._tolerated.writing(BOARD):
+            if BOARD in self._tolerated.failing:
+                # A writer that has failed once fails for ever.
+                self._board = SummaryWriter(str(self.path.parent / "tensorboard"))
+            for name, value in line.items():
+                if name != "epoch":
+                    self._board.add_scalar(f"epoch/{name}", value, line["epoch"])
+            self._board.flush()
 
     def close(self) -> None:
         """Flush TensorBoard's files."""
         if self._board is not None:
-            self._board.close()
+            with self._tolerated.writing(BOARD):
+                self._board.close()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from fastdino.distributed.world import ALONE, World
 from fastdino.loss import DINOLoss
 from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
+from fastdino.train.guards import MicroBatchTooLarge, memory_shortage_as
 from fastdino.train.precision import Precision
 from fastdino.train.update import StepValues, TorchUpdate, Update
 
@@ -54,12 +55,14 @@ class StepMetrics(NamedTuple):
     """Scalars on the training device, so that reading them is the caller's choice.
 
     `teacher_entropy` is in nats, `feature_std` the mean over channels of the normalised teacher features' deviation
-    over the batch, times sqrt(channels): near 1 for spread features, 0 when they have collapsed.
+    over the batch, times sqrt(channels): near 1 for spread features, 0 when they have collapsed. `skipped` is
+    1 where nothing moved because the loss or a gradient was no finite number.
     """
 
     loss: Tensor
     teacher_entropy: Tensor
     feature_std: Tensor
+    skipped: Tensor
 
 
 def train_step(
@@ -76,10 +79,20 @@ def train_step(
             (B, 3, size, size), the two global crops first.
         clip_grad: largest L2 norm of each gradient tensor; 0 for none.
         freeze_last_layer: epochs in which the prototypes stay fixed.
+
+    Raises MicroBatchTooLarge if memory runs out before anything has moved.
     """
+    set_schedules(trainee.optimizer, values)
+    with memory_shortage_as(MicroBatchTooLarge):
+        figures = backpropagate(trainee, batches, values.epoch)
+    skipped = trainee.update.finish(values, clip_grad, freeze_last_layer, figures[0])
+    return StepMetrics(*torch.cat((figures, skipped.to(figures.dtype)[None])))
+
+
+def backpropagate(trainee: Trainee, batches: Sequence[list[Tensor]], epoch: int) -> Tensor:
+    """The part of `train_step` that leaves weights and center alone; returns the first three of its figures (3,)."""
     teacher, dino_loss, precision = trainee.teacher, trainee.dino_loss, trainee.precision
     update, teacher_head = trainee.update, cast(DINOHead, teacher.head)
-    set_schedules(trainee.optimizer, values)
     update.start(len(batches))
     metrics = []
     for index, crops in enumerate(batches):
@@ -92,10 +105,9 @@ def train_step(
                 student_logits = update.forward(crops)
             update.observe(bottleneck, teacher_logits)
             scale = precision.loss_scale() / len(batches)
-            loss, entropy = dino_loss.backward(student_logits, teacher_logits, values.epoch, scale)
+            loss, entropy = dino_loss.backward(student_logits, teacher_logits, epoch, scale)
         metrics.append(torch.stack((loss, entropy, feature_std(teacher_features))))
-    update.finish(values, clip_grad, freeze_last_layer)
-    return StepMetrics(*torch.stack(metrics).mean(dim=0))
+    return torch.stack(metrics).mean(dim=0)
 
 
 def set_schedules(optimizer: Optimizer, values: StepValues) -> None:

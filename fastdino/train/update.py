@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
@@ -11,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from fastdino.distributed.center import SharedMean
-from fastdino.distributed.parts import clip_split_gradients, is_split
+from fastdino.distributed.parts import clip_split_gradients, is_split, local
 from fastdino.distributed.world import World
 from fastdino.ema import update_teacher
 from fastdino.loss import DINOLoss
@@ -39,6 +40,9 @@ class Update(Protocol):
     forward: nn.Module
     """The student as a step calls it: crops -> logits."""
 
+    norms: Tensor
+    """Of the latest unsound step's gradients, before clipping: one a parameter of the student, 0 without gradient."""
+
     def weights(self, last: bool) -> AbstractContextManager[None]:
         """Within it the networks compute with the weights that this update keeps for them; gradients too.
 
@@ -54,8 +58,11 @@ class Update(Protocol):
         To be called before the backward pass, during which it is exchanged.
         """
 
-    def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int) -> None:
-        """Move student, center and teacher."""
+    def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int, loss: Tensor) -> Tensor:
+        """Move student, center and teacher, unless `loss` or a gradient is unsound in any process: then none of them.
+
+        Returns whether it was, a bool scalar on the device.
+        """
 
     def reload(self) -> None:
         """The weights were changed by others, such as a checkpoint."""
@@ -77,6 +84,9 @@ class TorchUpdate:
         self.student, self.teacher, self.dino_loss = student, teacher, dino_loss
         self.optimizer, self.precision, self.implementation = optimizer, precision, implementation
         self.forward: nn.Module = student
+        self.world = world
+        self.norms = torch.zeros(0)
+        self._statistics = Statistics(student, teacher)
         self._teacher_means: list[Tensor] = []
         self._shared_mean = SharedMean(world) if world.size > 1 else None
         self._is_split = is_split(next(student.parameters()))
@@ -94,6 +104,7 @@ class TorchUpdate:
     def start(self, batches: int) -> None:
         """See `Update`."""
         self.optimizer.zero_grad()
+        self._statistics.keep()
         self._teacher_means = []
         if self._shared_mean is not None:
             self._shared_mean.start(batches)
@@ -105,8 +116,14 @@ class TorchUpdate:
         else:
             self._teacher_means.append(teacher_logits.float().mean(dim=0, keepdim=True))
 
-    def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int) -> None:
-        """See `Update`."""
+    def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int, loss: Tensor) -> Tensor:
+        """See `Update`. On a GPU this waits for the step, which the kernels do not."""
+        norms = gradient_norms([None if p.grad is None else local(p.grad) for p in self.student.parameters()])
+        unsound = is_unsound(loss, norms, self.precision, self.world)
+        if unsound:
+            self.norms = norms
+            self._statistics.restore_if(unsound)
+            return unsound
         self.precision.unscale_(self.optimizer)
         if clip_grad and self._is_split:
             clip_split_gradients(self.student, clip_grad)
@@ -117,6 +134,7 @@ class TorchUpdate:
         # Micro-batches are equally large, so the mean of their means is the mean over the whole batch.
         self.dino_loss.move_center(self._mean_logits())
         update_teacher(self.teacher, self.student, values.momentum, self.implementation)
+        return unsound
 
     def reload(self) -> None:
         """Nothing is kept of them."""
@@ -126,3 +144,42 @@ class TorchUpdate:
         if self._shared_mean is not None:
             return cast(DINOHead, self.teacher.head).last_layer(self._shared_mean.result())
         return torch.cat(self._teacher_means).mean(dim=0, keepdim=True)
+
+
+class Statistics:
+    """Running statistics (BatchNorm's), which move in the forward pass, before anybody knows that it is unsound."""
+
+    def __init__(self, *networks: nn.Module) -> None:
+        self._buffers = [b for network in networks for b in network.buffers() if b.is_floating_point()]
+        self._before: list[Tensor] = []
+
+    def keep(self) -> None:
+        """Remember them as they are."""
+        self._before = [buffer.clone() for buffer in self._buffers]
+
+    def restore_if(self, unsound: Tensor) -> None:
+        """Bring them back where `unsound`, without asking the device whether it is."""
+        for buffer, before in zip(self._buffers, self._before, strict=True):
+            buffer.copy_(torch.where(unsound, before, buffer))
+
+
+@torch.no_grad()
+def gradient_norms(gradients: Sequence[Tensor | None]) -> Tensor:
+    """L2 norms, one a gradient, 0 for None; (len(gradients),) on the gradients' device."""
+    present = [gradient for gradient in gradients if gradient is not None]
+    if not present:
+        return torch.zeros(len(gradients))
+    norms = iter(torch._foreach_norm(present, dtype=torch.promote_types(present[0].dtype, torch.float32)))
+    zero = torch.zeros((), dtype=torch.promote_types(present[0].dtype, torch.float32), device=present[0].device)
+    return torch.stack([zero if gradient is None else next(norms) for gradient in gradients])
+
+
+def is_unsound(loss: Tensor, norms: Tensor, precision: Precision, world: World) -> Tensor:
+    """Whether in any process the loss or a gradient is no finite number: a bool scalar on their device.
+
+    Where the loss is scaled, gradients that are not finite are the scaler's business, which lowers the scale.
+    """
+    sound = loss.isfinite()
+    if precision.scaler is None:
+        sound = sound & norms.isfinite().all()
+    return world.any(~sound)

@@ -16,6 +16,7 @@ POSITIVE = (
     "batch_size_per_gpu",
     "epochs",
     "accumulation_steps",
+    "keep_checkpoints",
     "gpus",
     "global_size",
     "local_size",
@@ -33,6 +34,8 @@ NOT_NEGATIVE = (
     "min_lr",
     "local_crops_number",
     "saveckp_freq",
+    "save_minutes",
+    "save_steps",
     "num_workers",
     "seed",
 )

@@ -4,10 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from benchmarks import end_to_end
 from benchmarks.training_peers import Losses, Measurement, Peer, images_per_second, ours
 from fastdino.errors import UserError
+from fastdino.train.guards import Tolerated
 from fastdino.train.log import RunLog
 
 # What the original asks of a GPU, each thing once.
@@ -67,7 +69,7 @@ def test_an_epochs_first_step_does_not_count() -> None:
 
 
 def test_our_losses_are_read_from_our_logs(tmp_path: Path) -> None:
-    log = RunLog(tmp_path / "run", 0, 0)
+    log = RunLog(tmp_path / "run", 0, 0, Tolerated(Console()))
     for step, loss in enumerate((6.5, 6.0)):
         log.step(step, {"loss": loss})
     log.epoch({"epoch": 0, "train_loss": 6.25})

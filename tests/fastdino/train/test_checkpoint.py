@@ -16,6 +16,7 @@ from fastdino.models.backbones import build_backbone
 from fastdino.models.weights import read_weights
 from fastdino.optim import build_optimizer
 from fastdino.train.checkpoint import load_checkpoint, save_checkpoint
+from fastdino.train.position import Position
 from fastdino.train.precision import Precision
 from fastdino.train.step import StepValues, Trainee, train_step
 
@@ -56,15 +57,15 @@ def assert_same(first: Trainee, second: Trainee) -> None:
 def test_goes_on_bit_for_bit(tmp_path: Path, optimizer: str) -> None:
     straight, resumed = make_trainee(optimizer=optimizer), make_trainee(seed=1, optimizer=optimizer)
     step(straight, 0)
-    save_checkpoint(tmp_path / "checkpoint.pth", straight, 4, {"arch": "vit"})
-    assert load_checkpoint(tmp_path / "checkpoint.pth", resumed) == 4
+    save_checkpoint(tmp_path / "checkpoint.pth", straight, Position(4), {"arch": "vit"})
+    assert load_checkpoint(tmp_path / "checkpoint.pth", resumed).epoch == 4
     assert step(straight, 1) == step(resumed, 1)
     assert_same(straight, resumed)
 
 
 def test_the_originals_checkpoint_goes_on(golden_checkpoint: Path) -> None:
     trainee = make_trainee()
-    assert load_checkpoint(golden_checkpoint, trainee) == 3
+    assert load_checkpoint(golden_checkpoint, trainee).epoch == 3
     content = read_weights(golden_checkpoint)
     assert torch.equal(trainee.student.head.last_layer.weight_v, content["student"]["module.head.last_layer.weight_v"])
     assert torch.equal(trainee.dino_loss.center, content["dino_loss"]["center"])
@@ -77,10 +78,10 @@ def test_the_originals_checkpoint_goes_on(golden_checkpoint: Path) -> None:
 def test_ours_has_the_originals_keys_shapes_and_numbering(golden_checkpoint: Path, tmp_path: Path) -> None:
     trainee = make_trainee()
     step(trainee, 0)
-    save_checkpoint(tmp_path / "checkpoint.pth", trainee, 3, {"arch": "vit"})
+    save_checkpoint(tmp_path / "checkpoint.pth", trainee, Position(3), {"arch": "vit"})
     # Plain torch.load, as the original's scripts and anybody else's call it.
     ours, theirs = torch.load(tmp_path / "checkpoint.pth"), read_weights(golden_checkpoint)
-    assert ours.keys() == theirs.keys()
+    assert ours.keys() == theirs.keys() | {"fastdino"}
     for name in ("student", "teacher", "dino_loss"):
         shapes = [{key: value.shape for key, value in content[name].items()} for content in (ours, theirs)]
         assert shapes[0] == shapes[1]
@@ -107,9 +108,9 @@ def test_teacher_with_batchnorm_carries_the_prefix_of_the_originals(tmp_path: Pa
         build_optimizer("sgd", student),
         Precision("fp32", CPU),
     )
-    save_checkpoint(tmp_path / "checkpoint.pth", trainee, 1, {})
+    save_checkpoint(tmp_path / "checkpoint.pth", trainee, Position(1), {})
     assert all(key.startswith("module.") for key in torch.load(tmp_path / "checkpoint.pth")["teacher"])
-    assert load_checkpoint(tmp_path / "checkpoint.pth", trainee) == 1
+    assert load_checkpoint(tmp_path / "checkpoint.pth", trainee).epoch == 1
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_teacher_with_batchnorm_carries_the_prefix_of_the_originals(tmp_path: Pa
 def test_what_does_not_fit_is_listed_and_nothing_changes(tmp_path: Path, other: dict[str, Any], sentence: str) -> None:
     trainee = make_trainee()
     step(trainee, 0)
-    save_checkpoint(tmp_path / "checkpoint.pth", trainee, 1, {})
+    save_checkpoint(tmp_path / "checkpoint.pth", trainee, Position(1), {})
     target, untouched = make_trainee(seed=1, **other), make_trainee(seed=1, **other)
     with pytest.raises(UserError, match=sentence):
         load_checkpoint(tmp_path / "checkpoint.pth", target)
@@ -143,13 +144,13 @@ def test_backbone_alone_is_no_training_checkpoint(tmp_path: Path) -> None:
 def test_a_file_that_may_not_grow_leaves_the_old_one(tmp_path: Path, allowed: int) -> None:
     """A real limit of the operating system, met at the first byte, in the header and among the tensors."""
     path = tmp_path / "checkpoint.pth"
-    save_checkpoint(path, make_trainee(), 1, {})
+    save_checkpoint(path, make_trainee(), Position(1), {})
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (allowed, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            save_checkpoint(path, make_trainee(), 2, {})
+            save_checkpoint(path, make_trainee(), Position(2), {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
@@ -158,7 +159,7 @@ def test_a_file_that_may_not_grow_leaves_the_old_one(tmp_path: Path, allowed: in
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "checkpoint.pth"
-    save_checkpoint(path, make_trainee(), 1, {})
+    save_checkpoint(path, make_trainee(), Position(1), {})
     before = path.read_bytes()
 
     def full(descriptor: int) -> None:
@@ -166,6 +167,6 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        save_checkpoint(path, make_trainee(), 2, {})
+        save_checkpoint(path, make_trainee(), Position(2), {})
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["checkpoint.pth"]

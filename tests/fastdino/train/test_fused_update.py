@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fastdino import DINOHead, DINOLoss, MultiCropWrapper, VisionTransformer
 from fastdino.optim import build_optimizer
 from fastdino.train.checkpoint import load_checkpoint, save_checkpoint
+from fastdino.train.position import Position
 from fastdino.train.precision import Precision
 from fastdino.train.step import StepValues, Trainee, train_step
 from fastdino.train.update import TorchUpdate
@@ -159,8 +160,8 @@ def test_frozen_prototypes_stay_and_keep_no_state() -> None:
 def test_checkpoints_pass_between_implementations(tmp_path: Path, before: str, after: str) -> None:
     straight, resumed = make_trainee(before, "fp32"), make_trainee(after, "fp32")
     run(straight, 2)
-    save_checkpoint(tmp_path / "checkpoint.pth", straight, 4, {})
-    assert load_checkpoint(tmp_path / "checkpoint.pth", resumed) == 4
+    save_checkpoint(tmp_path / "checkpoint.pth", straight, Position(4), {})
+    assert load_checkpoint(tmp_path / "checkpoint.pth", resumed).epoch == 4
     assert distance(straight, resumed) == {"student": 0, "teacher": 0, "loss": 0}
     if before == after:
         assert distance(run(straight, 1), run(resumed, 1)) == {"student": 0, "teacher": 0, "loss": 0}
@@ -171,7 +172,7 @@ def test_checkpoints_pass_between_implementations(tmp_path: Path, before: str, a
 
 def test_a_checkpoint_loaded_after_the_first_step_reaches_the_copies(tmp_path: Path) -> None:
     first, second = run(make_trainee(), 2), run(make_trainee(), 1)
-    save_checkpoint(tmp_path / "checkpoint.pth", first, 4, {})
+    save_checkpoint(tmp_path / "checkpoint.pth", first, Position(4), {})
     load_checkpoint(tmp_path / "checkpoint.pth", second)
     assert distance(run(first, 1), run(second, 1)) == {"student": 0, "teacher": 0, "loss": 0}
 

@@ -3,15 +3,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from rich.console import Console
+
+from fastdino.train.guards import Tolerated
 from fastdino.train.log import RunLog, read_log
 
 
 def test_lines_of_epochs_that_are_trained_again_are_replaced(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, 0, 0)
+    log = RunLog(tmp_path, 0, 0, Tolerated(Console()))
     for epoch in range(3):
         log.epoch({"epoch": epoch, "train_loss": 1.0})
     log.close()
-    resumed = RunLog(tmp_path, 1, 10)
+    resumed = RunLog(tmp_path, 1, 10, Tolerated(Console()))
     resumed.epoch({"epoch": 1, "train_loss": 2.0})
     resumed.close()
     assert read_log(tmp_path / "log.txt") == [{"epoch": 0, "train_loss": 1.0}, {"epoch": 1, "train_loss": 2.0}]

@@ -24,6 +24,7 @@ from fastdino.cli import main
 from fastdino.errors import TrainingFailed, UserError
 from fastdino.train import loop as loop_module
 from fastdino.train import run as run_module
+from fastdino.train import trainer as trainer_module
 from fastdino.train.log import read_log
 from fastdino.train.loop import Loop
 
@@ -35,6 +36,7 @@ LOG_KEYS = {
     "train_teacher_entropy",
     "train_kl",
     "train_feature_std",
+    "skipped_steps",
     "images_per_second",
     "data_wait",
     "pictures",
@@ -136,10 +138,10 @@ def test_another_seed_gives_other_weights(finished: Path, picture_folder: Path, 
 def test_goes_on_after_ctrl_c(
     finished: Path, picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: Any, epoch: int, progress: Any) -> dict[str, Any]:
-        if epoch == 1:
+    def interrupted(self: Any, progress: Any) -> dict[str, Any]:
+        if self.position.epoch == 1:
             raise KeyboardInterrupt
-        return original(self, epoch, progress)
+        return original(self, progress)
 
     original = Loop.epoch
     with monkeypatch.context() as patch:
@@ -336,7 +338,7 @@ def test_weights_broken_by_the_last_step_are_not_saved(
         return metrics
 
     settings = config(picture_folder, tmp_path / "copy", epochs=3)
-    schedule_end = run_module.build_schedules(run_module.validated(settings)[0], 3).at(8).momentum
+    schedule_end = trainer_module.build_schedules(run_module.validated(settings)[0], 3).at(8).momentum
     monkeypatch.setattr(loop_module, "train_step", breaking)
     with pytest.raises(TrainingFailed, match="the weights stopped being numbers"):
         train(settings)
