@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from fastdino import train
+from fastdino import TrainConfig, train
 from fastdino.errors import TrainingFailed, UserError
 from fastdino.train import loop as loop_module
 from fastdino.train import report as report_module
@@ -22,9 +22,15 @@ from fastdino.train import saving
 from fastdino.train.guards import MicroBatchTooLarge
 from fastdino.train.log import read_log
 from fastdino.train.report import RunReport
-from tests.fastdino.train.test_run import assert_same_weights, config
+from tests.fastdino.train.test_run import assert_same_weights
+from tests.fastdino.train.test_run import config as config_of_vit
 
 Step = Callable[..., Any]
+
+
+def config(data: Path, output: Path, **changes: Any) -> TrainConfig:
+    """Of a network whose checkpoint is written in no time."""
+    return config_of_vit(data, output, **{"arch": "resnet_small", "global_size": 32, "local_size": 16, **changes})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -141,7 +147,7 @@ def test_an_unsound_step_moves_nothing_and_can_be_seen_again(
             poison(call, trainee, batches)
 
     before_step(happens)
-    result = train(config(picture_folder, tmp_path, arch="resnet_small", epochs=1))
+    result = train(config(picture_folder, tmp_path, epochs=1))
     assert result.log[0]["skipped_steps"] == 1
     assert result.log[0]["train_loss"] > 0
     counts = [key for key in moved[0] if key.endswith("num_batches_tracked")]
@@ -174,7 +180,7 @@ def test_two_ways_back_that_lead_nowhere_end_the_run(picture_folder: Path, tmp_p
 def test_memory_that_is_short_halves_the_batches_once(
     picture_folder: Path, tmp_path: Path, before_step: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"epochs": 1, "drop_path_rate": 0.0}
+    settings = {"arch": "vit_tiny", "epochs": 1, "drop_path_rate": 0.0}
     whole = train(config(picture_folder, tmp_path / "whole", **settings))
 
     def short(call: int, trainee: Any, batches: Any) -> None:
