@@ -62,7 +62,7 @@ def measure(arch: str, out_dim: int, folder: Path) -> dict[str, Any]:
         writer.finish()
     write = writer.writing / 2
     size = (folder / NAME).stat().st_size
-    del content, writer
+    del content
     trainee.optimizer.state.clear()
     started = time.perf_counter()
     require_intact(folder / NAME)
