@@ -46,6 +46,7 @@ COMMANDS = {
         "the last checkpoint",
     ),
     "knn": Command(config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by nearest neighbours."),
+    "linear": Command(config.LinearConfig, "fastdino.evaluate.linear", "run", "Train a linear classifier on features."),
     "attention": Command(
         config.AttentionConfig,
         "fastdino.visualize.attention",

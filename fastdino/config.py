@@ -239,6 +239,33 @@ class KnnConfig(WeightsConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class LinearConfig(WeightsConfig):
+    """Linear classification of a trained backbone's features."""
+
+    data_path: str = option(
+        "/path/to/imagenet/",
+        "Folder with train/ and val/, each of class folders; or one of class folders, of which a fifth is the test.",
+        group=OTHER,
+    )
+    n_last_blocks: int = option(4, "Blocks whose CLS tokens are joined, for a vit_*.", group=OTHER)
+    avgpool_patchtokens: bool = option(False, "Join the mean of the last block's patches, for a vit_*.", group=OTHER)
+    epochs: int = option(100, "Passes over the features.", group=OTHER)
+    lr: tuple[float, ...] = option(
+        (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        "Learning rates for 256 pictures a step, of which the best on held-out training pictures is taken.",
+        group=OTHER,
+    )
+    batch_size_per_gpu: int = option(128, "Pictures in one forward pass and in one step.", group=OTHER)
+    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
+    seed: int = option(0, "Seed of the splits and of the classifier. (fastdino)", group=OTHER)
+    pretrained_linear: str | None = option(
+        None, "Trained classifier, ours or the original's, to measure without training. (fastdino)", group=OTHER
+    )
+    output: str | None = option(None, "JSON file for the numbers. (fastdino)", group=OTHER)
+    output_dir: str = option(".", "Folder for the classifier, linear.pth.", group=OTHER)
+
+
+@dataclasses.dataclass(frozen=True)
 class AttentionConfig(WeightsConfig):
     """Pictures of what the last layer's CLS token attends to, for a vit_*."""
 

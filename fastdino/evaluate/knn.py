@@ -136,6 +136,8 @@ def _notes(config: KnnConfig, data: KnnData) -> list[str]:
     kept = fitting_neighbours(config.nb_knn, voters)
     left_out = [str(k) for k in config.nb_knn if k not in kept]
     notes = list(data.notes)
+    if data.val_labels is None:
+        notes.append("There is no train/ and val/: every picture is classified by all the others (leave-one-out)")
     if left_out:
         used = ", ".join(map(str, kept))
         notes.append(f"{', '.join(left_out)} neighbours are more than the {voters} pictures to vote: using {used}")

@@ -1,4 +1,4 @@
-"""Features and labels for k-NN: from a folder of class folders, or from files saved before."""
+"""Features and labels for evaluation by class: from a folder of class folders, or from files saved before."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
-from fastdino.config import KnnConfig
+from fastdino.config import KnnConfig, LinearConfig
 from fastdino.data.sources import FolderSource
 from fastdino.errors import UserError
 from fastdino.evaluate.features import Features, extract_features
-from fastdino.models.pretrained import load_backbone
+from fastdino.models.pretrained import Backbone, load_backbone
 from fastdino.models.weights import save_weights
 
 
@@ -22,7 +22,8 @@ from fastdino.models.weights import save_weights
 class KnnData:
     """Pictures that vote and pictures that are classified, the latter None for leave-one-out.
 
-    Features (n, D) float32 and labels (n,) int64, numbered alike on both sides. `notes` are sentences that
+    Features (n, D) float32 and labels (n,) int64, numbered alike on both sides by their place in `class_names`, which
+    is empty where the names are not known. `notes` are sentences that
     whoever reads the numbers should know.
     """
 
@@ -32,6 +33,7 @@ class KnnData:
     val_labels: Tensor | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, Any]:
         """What the accuracies were measured on, as plain numbers."""
@@ -56,20 +58,25 @@ def measure_features(config: KnnConfig, console: Console) -> KnnData:
         patch_size=config.patch_size,
         checkpoint_key=config.checkpoint_key,
     )
-    parts = []
-    for source in sources:
-        features = extract_features(
-            backbone.model,
-            source,
-            image_size=backbone.image_size,
-            batch_size=config.batch_size_per_gpu,
-            num_workers=config.num_workers,
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            description=f"Features of {source.root.name}",
-            console=console,
-        )
-        parts.append(features.labelled())
-    return pair_up(sources, parts)
+    return pair_up(
+        sources, [labelled_features(backbone.model, backbone, source, config, console) for source in sources]
+    )
+
+
+def labelled_features(
+    model: nn.Module, backbone: Backbone, source: FolderSource, config: KnnConfig | LinearConfig, console: Console
+) -> Features:
+    """Features by `model`, which is or wraps the backbone's, of the pictures in class folders."""
+    return extract_features(
+        model,
+        source,
+        image_size=backbone.image_size,
+        batch_size=config.batch_size_per_gpu,
+        num_workers=config.num_workers,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        description=f"Features of {source.root.name}",
+        console=console,
+    ).labelled()
 
 
 def find_sources(data_path: Path) -> list[FolderSource]:
@@ -78,13 +85,13 @@ def find_sources(data_path: Path) -> list[FolderSource]:
     if train.is_dir() != val.is_dir():
         there, missing = ("train", "val") if train.is_dir() else ("val", "train")
         raise UserError(
-            f"{data_path} has {there}/ but no {missing}/: add it, or give {data_path / there} to measure leave-one-out"
+            f"{data_path} has {there}/ but no {missing}/: add it, or give {data_path / there} to measure that alone"
         )
     sources = [FolderSource(train), FolderSource(val)] if train.is_dir() else [FolderSource(data_path)]
     for source in sources:
         if not source.classes:
             raise UserError(
-                f"{source.root} has no class folders, and k-NN measures by class: sort its pictures into "
+                f"{source.root} has no class folders, and accuracy is measured by class: sort its pictures into "
                 "one folder a class"
             )
     return sources
@@ -99,16 +106,16 @@ def pair_up(sources: list[FolderSource], parts: list[Features]) -> KnnData:
         if unlabelled > 0:
             notes.append(f"{unlabelled} pictures in {source.root} are in no class folder and left out")
     if len(parts) == 1:
-        notes.append("There is no train/ and val/: every picture is classified by all the others (leave-one-out)")
-        return KnnData(parts[0].features, parts[0].labels, skipped=skipped, notes=notes)
+        (source,) = sources
+        return KnnData(parts[0].features, parts[0].labels, None, None, skipped, notes, source.classes)
     train, val = sources
     extra = [name for name in val.classes if name not in train.classes]
     if extra:
         notes.append(f"No answer can be right for classes that val/ has and train/ lacks: {', '.join(extra)}")
     # Classes of train/ keep their numbers; those of val/ alone come after them.
-    number = {name: index for index, name in enumerate([*train.classes, *extra])}
-    renumbered = torch.tensor([number[name] for name in val.classes])[parts[1].labels]
-    return KnnData(parts[0].features, parts[0].labels, parts[1].features, renumbered, skipped, notes)
+    names = [*train.classes, *extra]
+    renumbered = torch.tensor([names.index(name) for name in val.classes])[parts[1].labels]
+    return KnnData(parts[0].features, parts[0].labels, parts[1].features, renumbered, skipped, notes, names)
 
 
 # The original's names, so that either project reads the other's files.
