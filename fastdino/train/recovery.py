@@ -27,6 +27,7 @@ class Checkpoints:
         self.config, self.trainee, self.tolerated = config, trainee, tolerated
         self.folder = Path(config.output_dir)
         self.writer = CheckpointWriter(self.folder, config.keep_checkpoints)
+        trainee.before_update = self.writer.wait_for_copy
         self._saved_at = time.monotonic()
 
     def due(self, steps: int) -> bool:

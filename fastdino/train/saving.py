@@ -17,20 +17,28 @@ from torch import Tensor
 from fastdino.models.weights import save_weights
 
 NAME = "checkpoint.pth"
+# Bytes; no running statistics are as large, and no weights that matter for the time are smaller.
+SMALL = 1 << 20
 UNPUBLISHED = "checkpoint.next.pth"
 
 
 class CheckpointWriter:
     """Writes one checkpoint at a time, from a copy in host memory, in a thread of its own.
 
+    Forward and backward passes leave weights and moments alone, so the thread copies them in that time; only
+    `wait_for_copy`, to be called before they move, holds training up.
+
     The newest is `checkpoint.pth`; the `keep` - 1 before it are `checkpoint.1.pth` (the last but one) and so on.
-    `stalled` and `writing` add up the seconds for which `start` held its caller up and the thread worked.
+    `stalled` and `writing` add up the seconds for which `start` and `wait_for_copy` held their callers up, and those
+    for which the thread worked.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
         self.stalled = self.writing = 0.0
         self._copy = HostCopy()
+        self._copied = threading.Event()
+        self._copied.set()
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
 
@@ -45,17 +53,25 @@ class CheckpointWriter:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, content: Mapping[str, Any], also: Path | None = None) -> None:
-        """Copy `content`, then write it in the background; `also` is a second name that the file keeps for good.
+        """Write `content` in the background; `also` is a second name that the file keeps for good.
 
-        Waits for the write before this one. Raises that one's error, as `finish` does.
+        What is small is copied at once, since running statistics move in a forward pass; the rest must stay as it is
+        until `wait_for_copy` returns. Waits for the write before this one. Raises that one's error, as `finish` does.
         """
         self.finish()
         started = time.perf_counter()
         copied = self._copy.of(content)
-        self.stalled += time.perf_counter() - started
+        self._copied.clear()
         # Not a daemon: an interpreter that exits waits for it.
         self._thread = threading.Thread(target=self._write, args=(copied, also), name="checkpoint writer")
         self._thread.start()
+        self.stalled += time.perf_counter() - started
+
+    def wait_for_copy(self) -> None:
+        """Until what was given to `start` may change."""
+        started = time.perf_counter()
+        self._copied.wait()
+        self.stalled += time.perf_counter() - started
 
     def finish(self) -> None:
         """Wait until the file is there. Raises what its writing raised, such as OSError for a full disk."""
@@ -69,6 +85,10 @@ class CheckpointWriter:
     def _write(self, content: Mapping[str, Any], also: Path | None) -> None:
         started = time.perf_counter()
         try:
+            try:
+                self._copy.complete()
+            finally:
+                self._copied.set()
             # A folder that was removed is made again; its parents may be a disk that is not mounted now.
             self.folder.mkdir(exist_ok=True)
             unpublished = self.folder / UNPUBLISHED
@@ -87,13 +107,26 @@ class HostCopy:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[Any, ...], Tensor] = {}
+        self._left: list[tuple[Tensor, Tensor]] = []
+        self._on_gpu: torch.cuda.Event | None = None
 
     def of(self, content: Any) -> Any:
-        """`content` with every tensor copied to the host; valid until the next call."""
+        """`content` with every tensor on the host, which holds its values after `complete` and until the next call."""
+        self._left = []
         copied = self._copied(content, ())
         if torch.cuda.is_available():
-            torch.cuda.synchronize()
+            # The GPU copies in its own order of work: nothing that is asked of it later can change the values.
+            self._on_gpu = torch.cuda.Event()
+            self._on_gpu.record()
         return copied
+
+    def complete(self) -> None:
+        """Copy what `of` left; in any thread."""
+        for buffer, value in self._left:
+            buffer.copy_(value)
+        self._left = []
+        if self._on_gpu is not None:
+            self._on_gpu.synchronize()
 
     def _copied(self, value: Any, place: tuple[Any, ...]) -> Any:
         if isinstance(value, Tensor):
@@ -101,7 +134,11 @@ class HostCopy:
             if buffer is None or buffer.shape != value.shape or buffer.dtype != value.dtype:
                 buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
                 self._buffers[place] = buffer
-            return buffer.copy_(value.detach(), non_blocking=True)
+            if value.is_cuda or value.nbytes < SMALL:
+                buffer.copy_(value.detach(), non_blocking=True)
+            else:
+                self._left.append((buffer, value.detach()))
+            return buffer
         if isinstance(value, Mapping):
             return {key: self._copied(item, (*place, key)) for key, item in value.items()}
         if isinstance(value, list):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, cast
@@ -22,9 +22,16 @@ from fastdino.train.precision import Precision
 from fastdino.train.update import StepValues, TorchUpdate, Update
 
 
+def nothing() -> None:
+    """Nobody has to know."""
+
+
 @dataclass
 class Trainee:
-    """All that a step changes: two networks, the center inside the loss, the optimiser and the loss scale."""
+    """All that a step changes: two networks, the center inside the loss, the optimiser and the loss scale.
+
+    `before_update` is called in each step before weights, moments or center move.
+    """
 
     student: MultiCropWrapper
     teacher: MultiCropWrapper
@@ -33,6 +40,7 @@ class Trainee:
     precision: Precision
     implementation: str = "auto"
     world: World = ALONE
+    before_update: Callable[[], None] = nothing
 
     @cached_property
     def update(self) -> Update:
@@ -85,6 +93,7 @@ def train_step(
     set_schedules(trainee.optimizer, values)
     with memory_shortage_as(MicroBatchTooLarge):
         figures = backpropagate(trainee, batches, values.epoch)
+    trainee.before_update()
     skipped = trainee.update.finish(values, clip_grad, freeze_last_layer, figures[0])
     return StepMetrics(*torch.cat((figures, skipped.to(figures.dtype)[None])))
 
