@@ -45,6 +45,12 @@ COMMANDS = {
         "Train a backbone on a folder of pictures.",
         "the last checkpoint",
     ),
+    "plan": Command(
+        config.PlanConfig,
+        "fastdino.plan.run",
+        "run",
+        "Predict how much memory a training takes, and pick settings that fit.",
+    ),
     "knn": Command(config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by nearest neighbours."),
     "linear": Command(config.LinearConfig, "fastdino.evaluate.linear", "run", "Train a linear classifier on features."),
     "attention": Command(

@@ -120,10 +120,10 @@ class TrainConfig:
     )
     checkpointing: str = option(
         "none",
-        "block: the student's blocks run again in the backward pass instead of keeping what they computed; less "
-        "memory, a quarter more time (vit_* only). (fastdino)",
+        "What of the student runs again in the backward pass instead of keeping what it computed: the attention of "
+        "each block, or each block, for less memory and a quarter more time (vit_* only). (fastdino)",
         group=TRAINING,
-        choices=("none", "block"),
+        choices=("none", "attention", "block"),
     )
     compile: bool = option(
         False,
@@ -374,3 +374,18 @@ class DoctorConfig:
     """This machine described, and every kernel examined on its GPU."""
 
     json: bool = switch("Print everything as JSON, for machines.", group=OTHER)
+
+
+PLAN = "plan"
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanConfig(TrainConfig):
+    """A run's memory predicted, with the flags of `fastdino train`."""
+
+    memory: float | None = option(
+        None,
+        "Memory of the device in GiB; without it the GPU's own, or what this machine has available.",
+        group=PLAN,
+    )
+    json: bool = switch("Print everything as JSON, for machines.", group=PLAN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,10 +36,11 @@ def forgotten(value: Tensor, again: Callable[[], Tensor]) -> Iterator[None]:
     if torch.compiler.is_compiling() or not getattr(_settings, "forgets", True):
         yield
         return
-    address, size = value.data_ptr(), value.shape
+    # By its storage, which tensors without memory have too; a reference to it would keep the value.
+    storage, size = weakref.ref(value.untyped_storage()), value.shape
 
     def pack(kept: Tensor) -> Any:
-        return again if kept.data_ptr() == address and kept.shape == size else kept
+        return again if kept.untyped_storage() is storage() and kept.shape == size else kept
 
     def unpack(kept: Any) -> Tensor:
         if isinstance(kept, Tensor):

@@ -84,7 +84,14 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; the two residual branches draw their stochastic depth independently."""
+    """Pre-norm transformer block; the two residual branches draw their stochastic depth independently.
+
+    Attributes:
+        attention_again: while it trains, its attention branch keeps nothing but its input; see
+            VisionTransformer.set_checkpointing.
+    """
+
+    attention_again = False
 
     def __init__(
         self,
@@ -113,6 +120,12 @@ class Block(nn.Module):
         return self.drop_path(x, packing.of_first_tokens, self._transform)
 
     def _attend(self, attend: Branch, x: Tensor, packing: Packing) -> Tensor:
+        branch = partial(self._attend_once, attend)
+        if self.attention_again and self.training and torch.is_grad_enabled():
+            return _again(branch, x, packing)
+        return branch(x, packing)
+
+    def _attend_once(self, attend: Branch, x: Tensor, packing: Packing) -> Tensor:
         normalised = self.norm1(x)
         with forgotten(normalised, lambda: self.norm1(x)):
             return attend(normalised, packing)
@@ -139,11 +152,10 @@ class VisionTransformer(nn.Module):
         drop_path_rate: stochastic depth of the last block, growing linearly from 0 at the first.
 
     Attributes:
-        checkpointing: while it trains, blocks keep nothing but their input and run again in the backward pass: less
-            memory for a third more time.
+        checkpointing: what `set_checkpointing` was given.
     """
 
-    checkpointing = False
+    checkpointing = "none"
 
     def __init__(
         self,
@@ -176,6 +188,15 @@ class VisionTransformer(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         self.apply(init_linear)
+
+    def set_checkpointing(self, what: str) -> None:
+        """What keeps nothing but its input while it trains, and runs again in the backward pass, with the same bits.
+
+        `none`, the `attention` branch of every block, or every `block` as a whole: the less memory the more time.
+        """
+        self.checkpointing = what
+        for block in self.blocks:
+            cast(Block, block).attention_again = what == "attention"
 
     @property
     def patch_size(self) -> int:
@@ -231,8 +252,8 @@ class VisionTransformer(nn.Module):
         last.of_first_tokens = torch.compile(last.of_first_tokens, fullgraph=True)  # type: ignore[method-assign]
 
     def _run(self, block: Branch, x: Tensor, packing: Packing) -> Tensor:
-        if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(block, x, packing, use_reentrant=False, context_fn=_run_as_a_whole)
+        if self.checkpointing == "block" and self.training and torch.is_grad_enabled():
+            return _again(block, x, packing)
         return block(x, packing)
 
     def get_last_selfattention(self, x: Tensor) -> Tensor:
@@ -261,6 +282,11 @@ class VisionTransformer(nn.Module):
         for block in blocks:
             x = block(x, Packing((size,)))
             yield x.unflatten(0, size)
+
+
+def _again(branch: Branch, x: Tensor, packing: Packing) -> Tensor:
+    output: Tensor = checkpoint(branch, x, packing, use_reentrant=False, context_fn=_run_as_a_whole)
+    return output
 
 
 def _run_as_a_whole() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

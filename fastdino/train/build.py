@@ -37,10 +37,10 @@ def build_trainee(config: TrainConfig, device: torch.device, world: World = ALON
         _check_fsdp(config, precision, world)
     # Whole, split networks need not fit the device.
     home = torch.device("cpu") if config.fsdp else device
-    student = initial_network(config).to(home)
-    if config.checkpointing == "block":
-        _checkpoint(student.backbone, config.arch)
-    teacher = _network(config, 0.0, True).to(home)
+    student = _on(home, initial_network(config))
+    if config.checkpointing != "none":
+        _checkpoint(student.backbone, config)
+    teacher = _on(home, _network(config, 0.0, True))
     teacher.load_state_dict(student.state_dict())
     if config.compile:
         _compile(student.backbone, teacher.backbone, config.arch)
@@ -82,10 +82,20 @@ def _check_fsdp(config: TrainConfig, precision: Precision, world: World) -> None
         raise UserError("--fsdp cannot scale losses as float16 needs: give --precision bf16 or fp32")
 
 
-def _checkpoint(backbone: nn.Module, arch: str) -> None:
+def _on(device: torch.device, network: MultiCropWrapper) -> MultiCropWrapper:
+    # Parameters without memory, of which a plan is made, cannot be moved, not even to where they are.
+    return network if device.type == "cpu" else network.to(device)
+
+
+def _checkpoint(backbone: nn.Module, config: TrainConfig) -> None:
     if not isinstance(backbone, VisionTransformer):
-        raise UserError(f"--checkpointing block is for vit_*, not {arch}: leave it out, or lower --batch_size_per_gpu")
-    backbone.checkpointing = True
+        raise UserError(
+            f"--checkpointing {config.checkpointing} is for vit_*, not {config.arch}: leave it out, or lower "
+            "--batch_size_per_gpu"
+        )
+    if config.compile and config.checkpointing == "attention":
+        raise UserError("--compile takes blocks as a whole: give --checkpointing block or none")
+    backbone.set_checkpointing(config.checkpointing)
 
 
 def _compile(student: nn.Module, teacher: nn.Module, arch: str) -> None:

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fastdino import VisionTransformer, vit_base, vit_large, vit_small, vit_tiny
 from fastdino.attention import Packing
 from fastdino.models.drop_path import DropPath
+from fastdino.plan.meter import MemoryMeter
 
 # float32 rounding (6e-8) over sums of up to 192 products in four layers, each of order 1.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -234,24 +235,32 @@ def test_rows_of_the_attention_are_those_of_the_matrix(model: VisionTransformer,
     torch.testing.assert_close(model.last_attention_rows(x, slice(2, 5)), whole[:, :, 2:5], **TOLERANCE)
 
 
-def test_checkpointing_runs_blocks_again_and_changes_no_bit() -> None:
-    gradients, runs = [], []
-    for checkpointing in (False, True):
+@pytest.mark.parametrize("what", ["attention", "block"])
+@pytest.mark.parametrize("rate", [0.02, 0.3])
+def test_checkpointing_runs_again_and_changes_no_bit(what: str, rate: float) -> None:
+    gradients, runs, kept = [], [], []
+    for checkpointing in ("none", what):
         torch.manual_seed(0)
-        # At such rates stochastic depth draws on the host, which has to draw the same again.
-        model = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, drop_path_rate=0.3)
-        model.checkpointing = checkpointing
+        # A high rate draws on the host, which has to draw the same again; a low one on the device.
+        model = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, drop_path_rate=rate)
+        model.set_checkpointing(checkpointing)
         calls: list[int] = []
         for block in model.blocks:
-            block.attn.proj.register_forward_pre_hook(lambda *_, calls=calls: calls.append(0))
+            block.norm1.register_forward_pre_hook(lambda *_, calls=calls: calls.append(0))
+            block.attn.proj.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+            block.mlp.fc1.register_forward_pre_hook(lambda *_, calls=calls: calls.append(2))
+        crops = [torch.ones(4, 3, 32, 32), torch.ones(4, 3, 16, 16)]
         torch.manual_seed(1)
-        output = model.forward_packed([torch.ones(4, 3, 32, 32), torch.ones(4, 3, 16, 16)])
+        with MemoryMeter(lambda _: "") as meter:
+            output = model.forward_packed(crops)
+            kept.append(meter.live)
         before = len(calls)
         output.square().sum().backward()
-        gradients.append([p.grad for p in model.parameters()])
-        runs.append(len(calls) - before)
+        gradients.append([output, *(p.grad for p in model.parameters())])
+        runs.append([calls[before:].count(part) for part in (1, 2)])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
-    assert runs == [0, 4]
+    assert runs == [[0, 0], [4, 0 if what == "attention" else 4]]
+    assert kept[1] < kept[0]
 
 
 def test_what_is_cheap_to_compute_again_is_not_kept() -> None:

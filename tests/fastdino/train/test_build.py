@@ -68,7 +68,8 @@ def test_learning_rate_scales_with_the_pictures_of_a_step() -> None:
 
 def test_checkpointing_is_for_the_students_blocks() -> None:
     trainee = build_trainee(small(checkpointing="block"), torch.device("cpu"))
-    assert trainee.student.backbone.checkpointing and not trainee.teacher.backbone.checkpointing
+    assert trainee.student.backbone.checkpointing == "block"
+    assert trainee.teacher.backbone.checkpointing == "none"
     with pytest.raises(UserError, match=r"--checkpointing block is for vit_\*, not resnet_small"):
         build_trainee(small(arch="resnet_small", checkpointing="block"), torch.device("cpu"))
 
