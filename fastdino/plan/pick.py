@@ -11,10 +11,9 @@ from fastdino.config import TrainConfig
 from fastdino.errors import UserError
 from fastdino.models.backbones import VISION_TRANSFORMERS, canonical_arch
 from fastdino.plan.predict import StepMemory, predict_step
-from fastdino.plan.process import available_memory, process_memory
+from fastdino.plan.process import allocator_memory, available_memory, process_memory
 from fastdino.train.precision import choose_precision
 
-Predict = Callable[[TrainConfig], StepMemory]
 CHECKPOINTING = ("none", "attention", "block")
 
 
@@ -24,7 +23,8 @@ class Plan:
 
     Attributes:
         step: of the run as it was given.
-        process: bytes that the process takes beside its tensors on this device: the interpreter's and the libraries'.
+        process: bytes of the interpreter and the libraries, where they share the tensors' memory; 0 with a GPU.
+        allocator: bytes that are held beside what is alive.
         memory: bytes that the device has.
         chosen: settings that fit with the same pictures per optimiser step, the fastest that were found: the given
             ones if they fit, None if none do.
@@ -33,6 +33,7 @@ class Plan:
 
     step: StepMemory
     process: int
+    allocator: int
     memory: int
     chosen: TrainConfig | None
     chosen_peak: int
@@ -40,7 +41,7 @@ class Plan:
     @property
     def peak(self) -> int:
         """Bytes of the run as it was given, all included."""
-        return self.step.peak + self.process
+        return self.step.peak + self.process + self.allocator
 
     @property
     def fits(self) -> bool:
@@ -58,39 +59,55 @@ def plan(config: TrainConfig, memory: int | None = None) -> Plan:
     """
     process = process_memory()
     if torch.cuda.is_available():
-        # A GPU holds tensors alone; the step is followed on a CPU in the GPU's precision.
-        device = torch.device("cuda")
-        config = replace(config, precision=choose_precision(config.precision, config.use_fp16, device))
-        process = 0
+        # It holds tensors alone.
+        process, precision = 0, choose_precision(config.precision, config.use_fp16, torch.device("cuda"))
         memory = torch.cuda.mem_get_info()[0] if memory is None else memory
-    memory = available_memory() + process if memory is None else memory
-    step = predict_step(config)
-    chosen, peak = pick(config, step, memory - process, predict_step)
-    return Plan(step, process, memory, chosen, peak + process)
+    else:
+        precision = choose_precision(config.precision, config.use_fp16, torch.device("cpu"))
+        memory = available_memory() + process if memory is None else memory
+
+    def predict(changed: TrainConfig) -> tuple[StepMemory, int]:
+        step = predict_step(replace(changed, precision=precision))
+        return step, 0 if torch.cuda.is_available() else allocator_memory(step.peak - step.lasting)
+
+    step, allocator = predict(config)
+    peak = process + allocator + step.peak
+    chosen, chosen_peak = pick(config, peak, memory, lambda changed: process + _total(*predict(changed)))
+    return Plan(step, process, allocator, memory, chosen, chosen_peak)
 
 
-def pick(config: TrainConfig, given: StepMemory, room: int, predict: Predict) -> tuple[TrainConfig | None, int]:
-    """The fastest settings that fit into `room` bytes and their peak, or None and the least peak that was found.
+def _total(step: StepMemory, allocator: int) -> int:
+    return step.peak + allocator
+
+
+def pick(
+    config: TrainConfig, peak: int, memory: int, predict: Callable[[TrainConfig], int]
+) -> tuple[TrainConfig | None, int]:
+    """The fastest settings that fit into `memory` bytes and their peak, or None and the least peak that was found.
+
+    Args:
+        peak: of `config`.
+        predict: finds that of any other.
 
     In this order: as given, attention again, blocks again, smaller micro-batches.
     """
-    if given.peak <= room:
-        return config, given.peak
-    least = given.peak
+    if peak <= memory:
+        return config, peak
+    least = peak
     for smaller in _micro_batches(config):
         # What takes least goes first: if that does not fit, nothing of this size does.
         *others, thriftiest = (replace(smaller, checkpointing=kind) for kind in _checkpointing(config))
         try:
-            peak = predict(thriftiest).peak
+            peak = predict(thriftiest)
         except UserError:
             # BatchNorm needs two pictures.
             break
         least = min(least, peak)
-        if peak > room:
+        if peak > memory:
             continue
         for faster in others:
-            its_peak = predict(faster).peak
-            if its_peak <= room:
+            its_peak = predict(faster)
+            if its_peak <= memory:
                 return faster, its_peak
         return thriftiest, peak
     return None, least

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +38,11 @@ class StepMemory:
     categories: dict[str, int]
     backbone: int
     head: int
+
+    @property
+    def lasting(self) -> int:
+        """Bytes of the peak that live from step to step."""
+        return sum(self.categories[name] for name in (STUDENT, TEACHER, MOMENTS))
 
 
 def predict_step(config: TrainConfig) -> StepMemory:
@@ -152,18 +157,18 @@ class _Answers(TorchDispatchMode):
     def __init__(self, scaled: bool) -> None:
         super().__init__()
         self._scaled = scaled
-        self._unequal: weakref.WeakSet[Tensor] = weakref.WeakSet()
+        self._unequal: Callable[[], Tensor | None] = lambda: None
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             # Any other condition is that of drawing a weight once more, because it is too large.
-            return self._scaled and args[0] in self._unequal if args[0].dtype == torch.bool else 1
+            return self._scaled and args[0] is self._unequal() if args[0].dtype == torch.bool else 1
         if func is torch.ops.aten.nonzero.default:
             # Of the sequences that stochastic depth keeps: all.
             return torch.arange(args[0].numel(), device=args[0].device).unsqueeze(1)
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.ne.Scalar:
-            self._unequal.add(result)
+            self._unequal = weakref.ref(result)
         return result
