@@ -181,11 +181,6 @@ def _starts(packing: Packing, device: torch.device) -> Tensor:
     return _kept_starts(packing, device)
 
 
-def forget_lengths() -> None:
-    """Drop what is kept of packings: tensors of other kinds are to come, or have been."""
-    _lengths.cache_clear()
-
-
 @functools.lru_cache(maxsize=16)
 def _kept_starts(packing: Packing, device: torch.device) -> Tensor:
     """Kept, because copying them to a GPU makes the host wait for it."""

@@ -24,7 +24,8 @@ class Plan:
     Attributes:
         step: of the run as it was given.
         process: bytes of the interpreter and the libraries, where they share the tensors' memory; 0 with a GPU.
-        allocator: bytes that are held beside what is alive.
+        allocator: bytes that are held beside what is alive; 0 with a GPU.
+        checkpoint: bytes of the copy that a checkpoint is written from, in the RAM; 0 with a GPU.
         memory: bytes that the device has.
         chosen: settings that fit with the same pictures per optimiser step, the fastest that were found: the given
             ones if they fit, None if none do.
@@ -34,6 +35,7 @@ class Plan:
     step: StepMemory
     process: int
     allocator: int
+    checkpoint: int
     memory: int
     chosen: TrainConfig | None
     chosen_peak: int
@@ -41,7 +43,7 @@ class Plan:
     @property
     def peak(self) -> int:
         """Bytes of the run as it was given, all included."""
-        return self.step.peak + self.process + self.allocator
+        return self.step.peak + self.process + self.allocator + self.checkpoint
 
     @property
     def fits(self) -> bool:
@@ -57,27 +59,22 @@ def plan(config: TrainConfig, memory: int | None = None) -> Plan:
 
     Raises UserError for an architecture that cannot be built.
     """
-    process = process_memory()
-    if torch.cuda.is_available():
+    process, gpu = process_memory(), torch.cuda.is_available()
+    precision = choose_precision(config.precision, config.use_fp16, torch.device("cuda" if gpu else "cpu"))
+    if gpu:
         # It holds tensors alone.
-        process, precision = 0, choose_precision(config.precision, config.use_fp16, torch.device("cuda"))
-        memory = torch.cuda.mem_get_info()[0] if memory is None else memory
-    else:
-        precision = choose_precision(config.precision, config.use_fp16, torch.device("cpu"))
-        memory = available_memory() + process if memory is None else memory
+        process = 0
+    if memory is None:
+        memory = torch.cuda.mem_get_info()[0] if gpu else available_memory() + process
 
-    def predict(changed: TrainConfig) -> tuple[StepMemory, int]:
+    def predicted(changed: TrainConfig) -> Plan:
         step = predict_step(replace(changed, precision=precision))
-        return step, 0 if torch.cuda.is_available() else allocator_memory(step.peak - step.lasting)
+        allocator, checkpoint = (0, 0) if gpu else (allocator_memory(step.peak - step.lasting), step.lasting)
+        return Plan(step, process, allocator, checkpoint, memory, None, 0)
 
-    step, allocator = predict(config)
-    peak = process + allocator + step.peak
-    chosen, chosen_peak = pick(config, peak, memory, lambda changed: process + _total(*predict(changed)))
-    return Plan(step, process, allocator, memory, chosen, chosen_peak)
-
-
-def _total(step: StepMemory, allocator: int) -> int:
-    return step.peak + allocator
+    found = predicted(config)
+    chosen, chosen_peak = pick(config, found.peak, memory, lambda changed: predicted(changed).peak)
+    return replace(found, chosen=chosen, chosen_peak=chosen_peak)
 
 
 def pick(

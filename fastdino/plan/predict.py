@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastdino import attention
 from fastdino.config import TrainConfig
 from fastdino.plan.meter import MemoryMeter
 from fastdino.train.build import build_trainee
+from fastdino.train.precision import choose_precision
 from fastdino.train.step import StepValues, Trainee, train_step
 
 STUDENT, TEACHER, GRADIENTS, MOMENTS = "student", "teacher", "gradients", "moments"
@@ -53,21 +53,19 @@ def predict_step(config: TrainConfig) -> StepMemory:
     # Here, because it takes memory itself, which the process's own is measured without.
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    attention.forget_lengths()
-    try:
-        with FakeTensorMode(), _Answers(config.accumulation_steps > 1):
-            return measure_step(config)
-    finally:
-        # Nothing without memory may be left to a run in this process.
-        attention.forget_lengths()
+    # Some CPUs are asked for their speed, which without memory is none.
+    config = replace(config, precision=choose_precision(config.precision, config.use_fp16, torch.device("cpu")))
+    with FakeTensorMode(), _Answers(config.accumulation_steps > 1):
+        return measure_step(config)
 
 
 def measure_step(config: TrainConfig) -> StepMemory:
-    """Run a step on a CPU and follow its tensors."""
+    """Run a step on a CPU and follow its tensors: uncompiled, in one process."""
+    config = replace(config, precision=_precision(config), compile=False, fsdp=False)
     observer = _Observer()
     with observer.meter:
         observer.phase = STUDENT
-        trainee = build_trainee(replace(config, precision=_precision(config)), torch.device("cpu"))
+        trainee = build_trainee(config, torch.device("cpu"))
         observer.watch(trainee, config.out_dim)
         _make_moments(trainee)
         observer.mark_moments(trainee)

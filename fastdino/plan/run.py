@@ -68,6 +68,7 @@ def _print(config: TrainConfig, found: Plan, advice: str, console: Console) -> N
         table.add_row(name, f"{size / GIB:.2f}", _reason(name, config, found.step))
     table.add_row("process", f"{found.process / GIB:.2f}", "interpreter and libraries, measured in this process")
     table.add_row("allocator", f"{found.allocator / GIB:.2f}", "held beside what is alive")
+    table.add_row("checkpoint", f"{found.checkpoint / GIB:.2f}", "student, teacher and moments, copied to be written")
     table.add_section()
     table.add_row(
         "peak", f"{found.peak / GIB:.2f}", f"{'fits into' if found.fits else 'more than'} {_gib(found.memory)}"
@@ -97,8 +98,9 @@ def _reason(name: str, config: TrainConfig, step: predict.StepMemory) -> str:
 
 
 def _as_json(found: Plan, advice: str) -> dict[str, Any]:
+    beside = {"process": found.process, "allocator": found.allocator, "checkpoint": found.checkpoint}
     return {
-        "bytes": {**found.step.categories, "process": found.process, "allocator": found.allocator},
+        "bytes": {**found.step.categories, **beside},
         "peak": found.peak,
         "memory": found.memory,
         "fits": found.fits,
