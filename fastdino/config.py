@@ -121,7 +121,7 @@ class TrainConfig:
     checkpointing: str = option(
         "none",
         "What of the student runs again in the backward pass instead of keeping what it computed: the attention of "
-        "each block, or each block, for less memory and a quarter more time (vit_* only). (fastdino)",
+        "each block, or each block, for less memory and more time (vit_* only). (fastdino)",
         group=TRAINING,
         choices=("none", "attention", "block"),
     )
