@@ -276,7 +276,8 @@ def test_ours_waits_for_nothing_and_has_the_kernels_counts(step: step_traffic.Ro
     copies = total([Count(0, sum(torch.Size(shape).numel() for shape in CASE.pixel_shapes), CASE.crops)])
     assert counted["crops"] == total([KERNELS.normalisation, copies])
     # Beside the kernels: a step's numbers and the gradients' addresses, sent to the device, and a cast for the center.
-    assert counted["update"].launches <= KERNELS.tail.launches + 2
+    # Beside the tail: the look whether loss and gradients are numbers, whatever the number of parameters.
+    assert counted["update"].launches <= KERNELS.tail.launches + 21
     assert [x.moved for x in step.ours if x.name == "adamw_ema_"] == [KERNELS.tail]
 
 
