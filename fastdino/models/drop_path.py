@@ -16,8 +16,8 @@ Branch: TypeAlias = Callable[[Tensor, Packing], Tensor]
 def rate_to_leave_out(device: torch.device) -> float:
     """The rate of stochastic depth above which gathering what is kept costs less than computing what is dropped.
 
-    On a CPU the copies of the tokens take about 3 % of a branch's time, forward and backward; GPUs copy more slowly,
-    measured by how fast they multiply (a tenth in DINOv2).
+    Estimated for CPUs, where copies of the tokens cost a few per cent of a branch's products; GPUs copy more slowly,
+    measured by how fast they multiply, and DINOv2 takes a tenth.
     """
     return 0.03 if device.type == "cpu" else 0.1
 
