@@ -53,6 +53,9 @@ COMMANDS = {
     ),
     "knn": Command(config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by nearest neighbours."),
     "linear": Command(config.LinearConfig, "fastdino.evaluate.linear", "run", "Train a linear classifier on features."),
+    "retrieval": Command(
+        config.RetrievalConfig, "fastdino.evaluate.retrieval", "run", "Search for pictures like a query."
+    ),
     "attention": Command(
         config.AttentionConfig,
         "fastdino.visualize.attention",

@@ -266,6 +266,29 @@ class LinearConfig(WeightsConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class RetrievalConfig(WeightsConfig):
+    """Search for pictures like a query, by the protocol of revisited Oxford and Paris."""
+
+    data_path: str = option(
+        "/path/to/revisited_paris_oxford/",
+        "Folder that holds roxford5k/ or rparis6k/; with --ground_truth, a folder of pictures.",
+        group=OTHER,
+    )
+    dataset: str = option("roxford5k", "Which of the two.", group=OTHER, choices=("roxford5k", "rparis6k"))
+    ground_truth: str | None = option(
+        None, "JSON file with what each query of your own should find. (fastdino)", group=OTHER
+    )
+    multiscale: bool = option(False, "Average the features of three sizes of each picture.", group=OTHER)
+    imsize: int = option(224, "Longer side in pixels that larger pictures are shrunk to.", group=OTHER)
+    batch_size_per_gpu: int = option(
+        32, "Pictures read at a time; those of one shape go through the network together. (fastdino)", group=OTHER
+    )
+    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
+    use_cuda: bool = option(True, "Use the GPU, where there is one.", group=OTHER)
+    output: str | None = option(None, "JSON file for the numbers. (fastdino)", group=OTHER)
+
+
+@dataclasses.dataclass(frozen=True)
 class AttentionConfig(WeightsConfig):
     """Pictures of what the last layer's CLS token attends to, for a vit_*."""
 

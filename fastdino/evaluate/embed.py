@@ -11,11 +11,12 @@ from rich.console import Console
 from fastdino.config import EmbedConfig
 from fastdino.data.sources import Source, open_source
 from fastdino.errors import UserError
+from fastdino.evaluate.backbone import backbone_of
 from fastdino.evaluate.features import none_readable, report_skipped, stream_features
 from fastdino.evaluate.output import writing_to
 from fastdino.evaluate.table import WRITERS, Rows
 from fastdino.files import write_atomically
-from fastdino.models.pretrained import Backbone, load_backbone
+from fastdino.models.pretrained import Backbone
 
 
 def run(config: EmbedConfig) -> None:
@@ -28,12 +29,7 @@ def run(config: EmbedConfig) -> None:
     if write is None:
         raise UserError(f"--output is {config.output!r}: give a file ending in {', '.join(WRITERS)}")
     source = open_source(config.data_path)
-    backbone = load_backbone(
-        config.pretrained_weights or None,
-        arch=config.arch,
-        patch_size=config.patch_size,
-        checkpoint_key=config.checkpoint_key,
-    )
+    backbone = backbone_of(config)
     console = Console()
     skipped: dict[str, str] = {}
     with writing_to(output, "--output"):

@@ -9,13 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as transforms
 
 from fastdino.cores import usable_cores
 from fastdino.data.normalize import normalize
@@ -23,10 +20,7 @@ from fastdino.data.reading import UnreadableImage, read_image, reason_of
 from fastdino.data.reference_worker import as_it_is, start_worker
 from fastdino.data.sources import Source
 from fastdino.errors import UserError
-
-# The original looks at the middle 224 of 256 pixels, and so does ImageNet's protocol; other sizes keep the
-# ratio.
-RESIZE_RATIO = 256 / 224
+from fastdino.evaluate.cuts import Cut, centre_crop
 
 
 @dataclass(frozen=True)
@@ -53,19 +47,21 @@ def extract_features(
     source: Source,
     *,
     image_size: int = 224,
+    cut: Cut = centre_crop,
     batch_size: int = 128,
     num_workers: int = 10,
     device: torch.device | str = "cpu",
     description: str = "Features",
     console: Console | None = None,
 ) -> Features:
-    """Pass the middle of every picture through `model`, which is moved to `device` and evaluated without
+    """Pass every picture, by default its middle, through `model`, which is moved to `device` and evaluated without
     gradients.
 
     Args:
-        model: normalised pictures (B, 3, image_size, image_size) -> features (B, D).
+        model: normalised pictures (B, 3, H, W) -> features (B, D).
         source: where the pictures come from.
-        image_size: side of the crop in pixels.
+        image_size: the size that `cut` is given, in pixels.
+        cut: what of a picture the model gets.
         batch_size: pictures in one forward pass.
         num_workers: most processes that read pictures; 0 reads in this one.
         device: where the model runs.
@@ -83,13 +79,15 @@ def extract_features(
         model,
         source,
         image_size=image_size,
+        cut=cut,
         batch_size=batch_size,
         num_workers=num_workers,
         device=device,
         description=description,
         console=console,
     ):
-        parts.append(part.features)
+        if part.indices:
+            parts.append(part.features)
         indices += part.indices
         skipped |= part.skipped
     model.train(was_training)
@@ -114,6 +112,7 @@ def stream_features(
     source: Source,
     *,
     image_size: int,
+    cut: Cut = centre_crop,
     batch_size: int,
     num_workers: int,
     device: torch.device | str,
@@ -124,14 +123,23 @@ def stream_features(
     model.eval().to(device)
     with progress_bar(console) as progress:
         task = progress.add_task(description, total=len(source))
-        for batch in load_pictures(source, image_size, batch_size, num_workers):
-            # Not every network takes a batch of none.
-            features = torch.empty(0)
-            if batch.indices:
-                with torch.no_grad():
-                    features = model(normalize(torch.from_numpy(batch.pictures).to(device))).float().cpu()
-            yield FeatureBatch(features, batch.indices, batch.skipped)
+        for batch in load_pictures(source, image_size, batch_size, num_workers, cut):
+            yield FeatureBatch(_forward(model, batch.pictures, device), batch.indices, batch.skipped)
             progress.advance(task, len(batch.indices) + len(batch.skipped))
+
+
+@torch.no_grad()
+def _forward(model: nn.Module, pictures: Sequence[npt.NDArray[np.uint8]], device: torch.device | str) -> Tensor:
+    """Features in the pictures' order; those of one shape go through the model together."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, picture in enumerate(pictures):
+        places.setdefault(picture.shape, []).append(place)
+    rows: list[Tensor] = [torch.empty(0)] * len(pictures)
+    for alike in places.values():
+        batch = torch.from_numpy(np.stack([pictures[place] for place in alike]))
+        for place, row in zip(alike, model(normalize(batch.to(device))).float().cpu(), strict=True):
+            rows[place] = row
+    return torch.stack(rows) if rows else torch.empty(0)
 
 
 def pixel_features(source: Source, size: int = 32, *, num_workers: int = 0, console: Console | None = None) -> Features:
@@ -143,30 +151,22 @@ def pixel_features(source: Source, size: int = 32, *, num_workers: int = 0, cons
     )
 
 
-def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """The middle square of an RGB picture: shorter side resized (bicubic) to 256/224 of `size`, then
-    cropped.
-    """
-    resized = transforms.resize(image, [round(size * RESIZE_RATIO)], InterpolationMode.BICUBIC)
-    return transforms.center_crop(resized, [size])
-
-
 class Batch(NamedTuple):
-    """Crops (n, 3, size, size) uint8 of the pictures at `indices`, and names of those unreadable ->
-    reason.
-    """
+    """Cut pictures (3, H, W) uint8 at `indices`, and names of those unreadable -> reason."""
 
-    pictures: npt.NDArray[np.uint8]
+    pictures: list[npt.NDArray[np.uint8]]
     indices: list[int]
     skipped: dict[str, str]
 
 
-def load_pictures(source: Source, size: int, batch_size: int, num_workers: int) -> Iterator[Batch]:
+def load_pictures(
+    source: Source, size: int, batch_size: int, num_workers: int, cut: Cut = centre_crop
+) -> Iterator[Batch]:
     """Batches of `batch_size` pictures in the source's order, the last one smaller."""
     keys = [range(start, min(start + batch_size, len(source))) for start in range(0, len(source), batch_size)]
     workers = min(num_workers, usable_cores())
     loader: DataLoader[Batch] = DataLoader(
-        _Batches(source, size),  # type: ignore[arg-type]  # a mapping from keys to items is all that it needs
+        _Batches(source, size, cut),  # type: ignore[arg-type]  # a mapping from keys to items is all that it needs
         batch_size=None,
         sampler=keys,
         # Starting processes takes longer than reading one batch.
@@ -184,9 +184,10 @@ class _Batches:
     small.
     """
 
-    def __init__(self, source: Source, size: int) -> None:
+    def __init__(self, source: Source, size: int, cut: Cut) -> None:
         self.source = source
         self.size = size
+        self.cut = cut
 
     def __getitem__(self, indices: Sequence[int]) -> Batch:
         pictures: list[npt.NDArray[np.uint8]] = []
@@ -194,16 +195,15 @@ class _Batches:
         skipped: dict[str, str] = {}
         for index in indices:
             try:
-                crop = centre_crop(read_image(self.source.read(index)), self.size)
+                picture = self.cut(read_image(self.source.read(index)), self.size)
             except UnreadableImage as error:
                 skipped[self.source.name(index)] = str(error)
             except OSError as error:
                 skipped[self.source.name(index)] = reason_of(error)
             else:
-                pictures.append(np.asarray(crop).transpose(2, 0, 1))
+                pictures.append(np.asarray(picture).transpose(2, 0, 1))
                 used.append(index)
-        empty = np.empty((0, 3, self.size, self.size), dtype=np.uint8)
-        return Batch(np.stack(pictures) if pictures else empty, used, skipped)
+        return Batch(pictures, used, skipped)
 
 
 def progress_bar(console: Console | None) -> Progress:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from fastdino.errors import UserError
 from fastdino.evaluate.features import report_skipped
 from fastdino.evaluate.knn_data import KnnData, load_features, measure_features, save_features
 from fastdino.evaluate.neighbours import PIECE_BYTES, nearest
-from fastdino.evaluate.output import writing_to
-from fastdino.files import write_atomically
+from fastdino.evaluate.output import write_numbers, writing_to
 
 Accuracies = dict[int, tuple[float, float]]
 
@@ -124,10 +122,7 @@ def run(config: KnnConfig) -> dict[str, Any]:
     for k, (top1, top5) in accuracies.items():
         console.print(f"{k}-NN classifier result: Top1: {top1}, Top5: {top5}", markup=False, soft_wrap=True)
     result = {"knn": accuracies, **data.counts()}
-    if config.output:
-        with writing_to(config.output, "--output") as path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(result, indent=2) + "\n")
+    write_numbers(result, config.output)
     return result
 
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from fastdino.config import KnnConfig, LinearConfig
 from fastdino.data.sources import FolderSource
 from fastdino.errors import UserError
+from fastdino.evaluate.backbone import backbone_of
 from fastdino.evaluate.features import Features, extract_features
-from fastdino.models.pretrained import Backbone, load_backbone
+from fastdino.models.pretrained import Backbone
 from fastdino.models.weights import save_weights
 
 
@@ -52,12 +53,7 @@ def measure_features(config: KnnConfig, console: Console) -> KnnData:
     (leave-one-out).
     """
     sources = find_sources(Path(config.data_path))
-    backbone = load_backbone(
-        config.pretrained_weights or None,
-        arch=config.arch,
-        patch_size=config.patch_size,
-        checkpoint_key=config.checkpoint_key,
-    )
+    backbone = backbone_of(config)
     return pair_up(
         sources, [labelled_features(backbone.model, backbone, source, config, console) for source in sources]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,7 @@ from fastdino.evaluate.features import report_skipped
 from fastdino.evaluate.knn import target_ranks
 from fastdino.evaluate.linear_data import hold_out, measure_tokens
 from fastdino.evaluate.linear_grid import train_grid
-from fastdino.evaluate.output import writing_to
-from fastdino.files import write_atomically
+from fastdino.evaluate.output import write_numbers, writing_to
 from fastdino.models.weights import read_weights, save_weights, strip_prefix
 
 # Logits of this many pictures at once: with 1000 classes and 11 learning rates they take 45 MB.
@@ -181,10 +179,7 @@ def run(config: LinearConfig) -> dict[str, Any]:
     chosen = "" if rate is None else f" (learning rate {rate:g})"
     console.print(f"Linear classifier result: Top1: {measured['top1']}{top5}{chosen}", markup=False, soft_wrap=True)
     result = {"linear": {**measured, "lr": rate}, **data.counts()}
-    if config.output:
-        with writing_to(config.output, "--output") as path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(result, indent=2) + "\n")
+    write_numbers(result, config.output)
     return result
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fastdino.config import LinearConfig
 from fastdino.errors import UserError
+from fastdino.evaluate.backbone import backbone_of
 from fastdino.evaluate.knn_data import find_sources, labelled_features, pair_up
-from fastdino.models.pretrained import load_backbone
 from fastdino.models.vision_transformer import VisionTransformer
 
 HELD_OUT = 0.2
@@ -97,12 +97,7 @@ def measure_tokens(config: LinearConfig, console: Console, trained_classes: int 
             f"{config.pretrained_linear} tells {trained_classes} classes apart and {sources[0].root} has {len(names)} "
             "class folders: give the folder that it was trained for"
         )
-    backbone = load_backbone(
-        config.pretrained_weights or None,
-        arch=config.arch,
-        patch_size=config.patch_size,
-        checkpoint_key=config.checkpoint_key,
-    )
+    backbone = backbone_of(config)
     model = backbone.model
     if isinstance(model, VisionTransformer):
         if not 1 <= config.n_last_blocks <= len(model.blocks):

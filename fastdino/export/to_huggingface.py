@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from fastdino.data.normalize import IMAGENET_MEAN, IMAGENET_STD
 from fastdino.errors import UserError
-from fastdino.evaluate.features import RESIZE_RATIO
+from fastdino.evaluate.cuts import RESIZE_RATIO
 from fastdino.export.formats import Features
 from fastdino.files import write_atomically
 from fastdino.models.formats.huggingface import to_huggingface

@@ -6,7 +6,8 @@ from PIL import Image
 
 from fastdino.data.reading import read_image
 from fastdino.data.sources import Source
-from fastdino.evaluate.features import Features, centre_crop
+from fastdino.evaluate.cuts import centre_crop
+from fastdino.evaluate.features import Features
 from fastdino.evaluate.neighbours import nearest
 
 NeighbourRow = tuple[Image.Image, list[Image.Image]]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fastdino.data.normalize import normalize
 from fastdino.errors import UserError
-from fastdino.evaluate.features import centre_crop
+from fastdino.evaluate.cuts import centre_crop
 from fastdino.export.run import export
 from fastdino.models.formats.huggingface import from_huggingface, to_huggingface
 from fastdino.models.pretrained import Backbone, load_backbone
