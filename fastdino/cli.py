@@ -58,9 +58,18 @@ COMMANDS = {
     ),
     "attention": Command(
         config.AttentionConfig,
-        "fastdino.visualize.attention",
+        "fastdino.visualize.attention.run",
         "run",
         "Draw what a vision transformer attends to.",
+    ),
+    "patches": Command(
+        config.PatchesConfig,
+        "fastdino.visualize.patches.run",
+        "run",
+        "Find the foreground and the parts of pictures.",
+    ),
+    "correspond": Command(
+        config.CorrespondConfig, "fastdino.visualize.patches.correspond", "run", "Match the patches of two pictures."
     ),
     "embed": Command(config.EmbedConfig, "fastdino.evaluate.embed", "run", "Write the features of pictures to a file."),
     "export": Command(
@@ -161,7 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name, command in COMMANDS.items():
         positionals = [
-            field.metadata["positional"]
+            f"[{field.metadata['positional']} ...]" if "many" in field.metadata else field.metadata["positional"]
             for field in dataclasses.fields(command.settings)
             if "positional" in field.metadata
         ]
@@ -185,7 +194,9 @@ def _add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
             groups[title] = parser.add_argument_group(title)
         help = field.metadata["help"].replace("%", "%%")
         if metavar := field.metadata.get("positional"):
-            groups[title].add_argument(field.name, metavar=metavar, help=help)
+            many = {"nargs": "*", "default": (), "action": _StoreTuple}
+            count: dict[str, Any] = many if "many" in field.metadata else {}
+            groups[title].add_argument(field.name, metavar=metavar, help=help, **count)
             continue
         groups[title].add_argument(
             f"--{field.name}", default=field.default, help=help, **_taking(field, hints[field.name])

@@ -21,6 +21,11 @@ def positional(metavar: str, help: str, *, group: str) -> Any:
     return dataclasses.field(kw_only=True, metadata={"help": help, "group": group, "positional": metavar})
 
 
+def positionals(metavar: str, help: str, *, group: str) -> Any:
+    """As `positional`, but any number of them, none included: a tuple."""
+    return dataclasses.field(default=(), metadata={"help": help, "group": group, "positional": metavar, "many": True})
+
+
 MODEL = "model"
 TEMPERATURE = "teacher temperature"
 TRAINING = "training"
@@ -265,6 +270,11 @@ class LinearConfig(WeightsConfig):
     output_dir: str = option(".", "Folder for the classifier, linear.pth.", group=OTHER)
 
 
+LOOKED_AT = "Height and width at which the network looks at pictures; one number is the shorter side's."
+MOVIE = "movies"
+MOVIES = ("overlay", "map", "mask", "heads")
+
+
 @dataclasses.dataclass(frozen=True)
 class RetrievalConfig(WeightsConfig):
     """Search for pictures like a query, by the protocol of revisited Oxford and Paris."""
@@ -290,12 +300,56 @@ class RetrievalConfig(WeightsConfig):
 
 @dataclasses.dataclass(frozen=True)
 class AttentionConfig(WeightsConfig):
-    """Pictures of what the last layer's CLS token attends to, for a vit_*."""
+    """What the last layer's CLS token attends to, for a vit_*: in pictures, in movies, or measured against masks."""
 
-    image_path: str = option("", "Picture, or folder of pictures.", group=OTHER)
-    image_size: tuple[int, ...] = option((480, 480), "Height and width that pictures are resized to.", group=OTHER)
+    inputs: tuple[str, ...] = positionals("INPUT", "Pictures, folders of pictures, or a movie. (fastdino)", group=OTHER)
+    image_path: str = option("", "Another way to give one of them.", group=OTHER)
+    image_size: tuple[int, ...] = option((480, 480), LOOKED_AT, group=OTHER)
     output_dir: str = option(".", "Folder for the maps.", group=OTHER)
     threshold: float = option(0.6, "Share of the attention that the masks keep.", group=OTHER)
+    masks: str = option(
+        "",
+        "Folder of true masks, called like the pictures, or a single one's: measures the attention's masks against "
+        "them, and draws nothing. (fastdino)",
+        group=OTHER,
+    )
+    out: str | None = option(
+        None,
+        "Movie to write (.mp4, .mov, .mkv, .webm, .avi or .webp) of a movie, or of a folder of frames. (fastdino)",
+        group=MOVIE,
+    )
+    draw: str = option(
+        "overlay",
+        "What movies show: the attention over the frame, the map alone, the mask, or every head. (fastdino)",
+        group=MOVIE,
+        choices=MOVIES,
+    )
+    head: int | None = option(None, "Head to draw in place of the heads' mean. (fastdino)", group=MOVIE)
+    fps: float | None = option(
+        None, "Frames a second; without it the movie's own, or 30 for a folder. (fastdino)", group=MOVIE
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchesConfig(WeightsConfig):
+    """Foreground and parts of pictures by the principal components of their patches, for a vit_*."""
+
+    inputs: tuple[str, ...] = positionals(
+        "INPUT", "Pictures, or folders of pictures, which are looked at together.", group=OTHER
+    )
+    image_size: tuple[int, ...] = option((480, 480), LOOKED_AT, group=OTHER)
+    output_dir: str = option(".", "Folder for the pictures.", group=OTHER)
+
+
+@dataclasses.dataclass(frozen=True)
+class CorrespondConfig(WeightsConfig):
+    """Patches of two pictures that are each other's nearest, for a vit_*."""
+
+    first: str = positional("FIRST", "Picture.", group=OTHER)
+    second: str = positional("SECOND", "Picture to find the same things in.", group=OTHER)
+    image_size: tuple[int, ...] = option((480, 480), LOOKED_AT, group=OTHER)
+    lines: int = option(20, "Most correspondences to draw, the most similar ones.", group=OTHER)
+    output: str = option("correspondence.png", "PNG file to write.", group=OTHER)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from fastdino.evaluate.compare import compare
 from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.reference.augment import apply_plan
 from fastdino.train.build import initial_network
-from fastdino.visualize.attention import draw_attention
+from fastdino.visualize.attention.pictures import draw_attention
 from fastdino.visualize.neighbours import evenly_spread, neighbour_rows
 from fastdino.visualize.report import Report, write_report
 from fastdino.visualize.verdict import health

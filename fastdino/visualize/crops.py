@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -18,8 +17,7 @@ from fastdino.data.reading import UnreadableImage, read_image, reason_of
 from fastdino.data.recipe import recipe_of
 from fastdino.errors import UserError
 from fastdino.evaluate.output import writing_to
-from fastdino.files import write_atomically
-from fastdino.visualize.pictures import fit
+from fastdino.visualize.pictures import fit, save_png
 
 Colour = tuple[int, int, int]
 
@@ -86,11 +84,10 @@ def run(config: PreviewConfig) -> Path:
         raise UserError(f"{path} is not a picture that training would use ({error}): give another.") from error
     plan = crop_plan(config.seed, config.epoch, 0, picture.width, picture.height, recipe)
     crops = [_image(crop) for crop in apply_plan(data, plan)]
-    stream = BytesIO()
     title = f"seed {config.seed}, epoch {config.epoch}: {path.name}, {picture.width} x {picture.height}"
-    draw_crops(picture, crops, plan, title).save(stream, "PNG")
+    sheet = draw_crops(picture, crops, plan, title)
     with writing_to(config.output, "--output") as output:
-        write_atomically(output, stream.getvalue())
+        save_png(sheet, output)
     Console().print(f"{len(crops)} crops drawn: {output}", markup=False, highlight=False, soft_wrap=True)
     return output
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from fastdino.files import write_atomically
+
 Pixels = npt.NDArray[np.uint8]
+Number = TypeVar("Number", bound=np.generic)
 
 # Ten equidistant colours of viridis: perceptually even, readable in grey and with any colour vision.
 _VIRIDIS = np.array(
@@ -46,9 +51,13 @@ def colour_map(values: npt.ArrayLike) -> Image.Image:
     return Image.fromarray(np.rint(np.stack(channels, axis=-1)).astype(np.uint8))
 
 
-def enlarge(values: npt.NDArray[np.generic], factor: int) -> npt.NDArray[np.generic]:
-    """(H, W) -> (H * factor, W * factor), every number a square."""
-    return values.repeat(factor, axis=0).repeat(factor, axis=1)
+def enlarge(values: npt.NDArray[Number], size: tuple[int, int]) -> npt.NDArray[Number]:
+    """(h, w) -> (height, width) for a `size` as Pillow has it, (width, height): every number a rectangle."""
+    rows, columns = (
+        (2 * np.arange(pixels) + 1) * count // (2 * pixels)
+        for pixels, count in zip(reversed(size), values.shape, strict=True)
+    )
+    return values[np.ix_(rows, columns)]
 
 
 def overlay(picture: Image.Image, values: npt.ArrayLike) -> Image.Image:
@@ -112,6 +121,14 @@ def picture_grid(
             if labels:
                 draw.text((left + side // 2, top + side + line // 2), labels[y][x], "black", font, anchor="mm")
     return sheet
+
+
+def save_png(picture: Image.Image, path: Path) -> Path:
+    """Write `picture` to `path`, wholly or not at all, and return that. Raises OSError where it cannot be written."""
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())
+    return path
 
 
 def data_uri(picture: Image.Image, *, quality: int = 82) -> str:

@@ -101,6 +101,7 @@ def test_false(text: str) -> None:
         (["train", "--optimizer", "adam"], "invalid choice: 'adam'"),
         (["trian"], "invalid choice: 'trian'"),
         (["check"], "required: DIR"),
+        (["attention", "a.jpg", "--draw", "all"], "invalid choice: 'all'"),
         (["crops", "--seed", "1"], "required: IMAGE"),
         ([], "required: COMMAND"),
     ],
@@ -166,3 +167,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.startswith("fastdino 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "inputs"),
+    [([], ()), (["a.jpg", "b.jpg"], ("a.jpg", "b.jpg")), (["--threshold", "0.5", "a.mp4", "--head=1"], ("a.mp4",))],
+)
+def test_any_number_of_positionals(arguments: list[str], inputs: tuple[str, ...]) -> None:
+    assert parse(["attention", *arguments])[1].inputs == inputs

@@ -30,8 +30,10 @@ def test_colour_map_ends_and_brightens() -> None:
     assert (np.diff(colours) >= 0).all()
 
 
-def test_enlarge_makes_squares() -> None:
-    assert enlarge(np.array([[1, 2]]), 2).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2]]
+def test_enlarge_makes_rectangles() -> None:
+    assert enlarge(np.array([[1, 2]]), (4, 2)).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2]]
+    # Of five pixels the third one's middle lies on the border, and belongs to what is behind it.
+    assert enlarge(np.array([[1, 2]]), (5, 1)).tolist() == [[1, 1, 2, 2, 2]]
 
 
 def test_overlay_lifts_what_is_attended() -> None:
