@@ -65,9 +65,7 @@ class Video:
             try:
                 frame = next(frames, None)
             except _pyav().FFmpegError as error:
-                raise UserError(
-                    f"{self._path} is damaged after {number} frames ({error.strerror}): repair it, or cut it there"
-                ) from error
+                raise _unreadable(self._path, error, number) from error
             if frame is None:
                 break
             number += 1
@@ -83,7 +81,7 @@ def open_video(path: str | Path) -> Iterator[Video]:
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a video ({error.strerror}): give another file") from error
+        raise _unreadable(path, error) from error
     with container:
         if not container.streams.video:
             raise UserError(f"there is sound but no picture in {path}: give a video")
@@ -161,6 +159,12 @@ def _format_of(path: str | Path) -> _Format:
     if suffix not in _FORMATS:
         raise UserError(f"{path} is no video that can be written: give a name ending in {', '.join(WRITABLE)}")
     return _FORMATS[suffix]
+
+
+def _unreadable(path: Path, error: Any, frames: int = 0) -> UserError:
+    if frames:
+        return UserError(f"{path} is damaged after {frames} frames ({error.strerror}): repair it, or cut it there")
+    return UserError(f"{path} cannot be read as a video ({error.strerror}): give another file")
 
 
 def _upright(frame: Any) -> Image.Image:
