@@ -1,0 +1,45 @@
+"""Every setting of every command, once: these dataclasses are the library's arguments and the command line's flags."""
+
+from fastdino.config.commands import (
+    EXPORT_FORMATS,
+    MOVIES,
+    AttentionConfig,
+    CheckConfig,
+    CorrespondConfig,
+    CropsConfig,
+    DemoConfig,
+    DoctorConfig,
+    EmbedConfig,
+    ExportConfig,
+    KnnConfig,
+    LinearConfig,
+    PackConfig,
+    PatchesConfig,
+    PlanConfig,
+    PreviewConfig,
+    RetrievalConfig,
+    WeightsConfig,
+)
+from fastdino.config.training import TrainConfig
+
+__all__ = [
+    "EXPORT_FORMATS",
+    "MOVIES",
+    "AttentionConfig",
+    "CheckConfig",
+    "CorrespondConfig",
+    "CropsConfig",
+    "DemoConfig",
+    "DoctorConfig",
+    "EmbedConfig",
+    "ExportConfig",
+    "KnnConfig",
+    "LinearConfig",
+    "PackConfig",
+    "PatchesConfig",
+    "PlanConfig",
+    "PreviewConfig",
+    "RetrievalConfig",
+    "TrainConfig",
+    "WeightsConfig",
+]
