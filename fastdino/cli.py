@@ -56,6 +56,12 @@ COMMANDS = {
     "retrieval": Command(
         config.RetrievalConfig, "fastdino.evaluate.retrieval", "run", "Search for pictures like a query."
     ),
+    "copy-detection": Command(
+        config.CopyDetectionConfig,
+        "fastdino.evaluate.copy_detection",
+        "run",
+        "Find the originals of distorted pictures.",
+    ),
     "attention": Command(
         config.AttentionConfig,
         "fastdino.visualize.attention.run",

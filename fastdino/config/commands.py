@@ -101,6 +101,26 @@ class RetrievalConfig(WeightsConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class CopyDetectionConfig(WeightsConfig):
+    """Search for the originals of distorted pictures."""
+
+    data_path: str = option(
+        "/path/to/copydays/",
+        "Folder with original/ and, beside it, folders of copies: Copydays, or yours.",
+        group=OTHER,
+    )
+    whitening_path: str = option(
+        "", "Folder of other pictures, thousands of them, on which features are whitened.", group=OTHER
+    )
+    distractors_path: str = option("", "Folder of pictures to search that have no copies.", group=OTHER)
+    imsize: int = option(320, "Side in pixels of the square that pictures are stretched to.", group=OTHER)
+    batch_size_per_gpu: int = option(16, "Pictures in one forward pass.", group=OTHER)
+    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
+    use_cuda: bool = option(True, "Use the GPU, where there is one.", group=OTHER)
+    output: str | None = option(None, "JSON file for the numbers. (fastdino)", group=OTHER)
+
+
+@dataclasses.dataclass(frozen=True)
 class AttentionConfig(WeightsConfig):
     """What the last layer's CLS token attends to, for a vit_*: in pictures, in movies, or measured against masks."""
 

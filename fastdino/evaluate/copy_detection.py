@@ -1,0 +1,154 @@
+"""Copy detection: does a distorted picture find the one that it was made from? (DINO paper, section 4.2.2)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from fastdino.config import CopyDetectionConfig
+from fastdino.data.sources import FolderSource, Source
+from fastdino.errors import UserError
+from fastdino.evaluate.backbone import backbone_of, patches_of
+from fastdino.evaluate.copies import ORIGINALS, Copies, read_copies
+from fastdino.evaluate.cuts import square
+from fastdino.evaluate.features import Features, extract_features, report_skipped
+from fastdino.evaluate.neighbours import nearest
+from fastdino.evaluate.output import write_numbers
+from fastdino.evaluate.ranking import average_precision, positive_ranks
+from fastdino.models.vision_transformer import VisionTransformer
+
+GEM_POWER = 4
+# Finds further down count as missed.
+SHOWN = 20
+# Directions in which features vary less than this share of the largest count as if they varied that much.
+SMALLEST_VARIANCE = 1e-5
+
+
+class ClsAndGem(nn.Module):
+    """Pictures (B, 3, H, W) -> CLS token and generalised mean of the patches' tokens, of the last block (B, 2 D)."""
+
+    def __init__(self, backbone: VisionTransformer) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, x: Tensor) -> Tensor:
+        (tokens,) = self.backbone.get_intermediate_layers(x, 1)
+        pooled = tokens[:, 1:].clamp(min=1e-6).pow(GEM_POWER).mean(dim=1).pow(1 / GEM_POWER)
+        return torch.cat((tokens[:, 0], pooled), dim=1)
+
+
+class Whitening(NamedTuple):
+    """Features (n, D) -> (n, D) that vary alike in all directions: (x - mean) @ projection."""
+
+    mean: Tensor
+    projection: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return (features.double() - self.mean) @ self.projection
+
+
+def learn_whitening(features: Tensor) -> Whitening:
+    """From features (n, D), in float64, as in the original, which takes second moments for the covariance.
+
+    Those are not centred, though what is whitened is: its figures depend on it.
+    """
+    features = features.double()
+    variances, directions = torch.linalg.eigh(features.T @ features / len(features))
+    variances = variances.clamp(min=float(variances.max()) * SMALLEST_VARIANCE)
+    return Whitening(features.mean(dim=0), directions / variances.sqrt())
+
+
+def copy_scores(database: Tensor, queries: Tensor, wanted: Sequence[int], block: Sequence[str]) -> dict[str, float]:
+    """mAP in percent of each block of queries, of which there are (m, D), among the database's pictures (n, D).
+
+    Of query i, row `wanted[i]` of the database is the original, a negative number for one that is not there, and
+    `block[i]` the block. Cosine similarity; only the first SHOWN count. Raises UserError for features with NaN.
+    """
+    average: dict[str, list[float]] = {}
+    for rows, _, indices in nearest(database, queries, min(SHOWN, len(database))):
+        for order, original, name in zip(indices.cpu().numpy(), wanted[rows], block[rows], strict=True):
+            average.setdefault(name, []).append(average_precision(positive_ranks(order, {original}), 1))
+    return {name: 100 * sum(values) / len(values) for name, values in average.items()}
+
+
+def run(config: CopyDetectionConfig) -> dict[str, Any]:
+    """The command `fastdino copy-detection`: find the original of each copy, print and return the numbers.
+
+    Returns `copy_detection` {folder of copies: mAP in percent}, `originals`, `distractors`, `copies` and `skipped`;
+    `output` gets the same as JSON. Raises UserError for everything that the user can mend.
+    """
+    copies = read_copies(Path(config.data_path))
+    distractors = FolderSource(config.distractors_path) if config.distractors_path else None
+    whitening = FolderSource(config.whitening_path) if config.whitening_path else None
+    backbone = patches_of(backbone_of(config), "copy detection")
+    if config.imsize < backbone.patch_size:
+        raise UserError(f"--imsize is {config.imsize}: give at least one patch, {backbone.patch_size} pixels")
+    model = ClsAndGem(backbone)
+    console = Console()
+    device = "cuda" if config.use_cuda and torch.cuda.is_available() else "cpu"
+
+    def features_of(source: Source, what: str) -> Features:
+        return extract_features(
+            model,
+            source,
+            image_size=config.imsize,
+            cut=square,
+            batch_size=config.batch_size_per_gpu,
+            num_workers=config.num_workers,
+            device=device,
+            description=f"Features {what}",
+            console=console,
+        )
+
+    # The originals are the first of the queries: their features serve as both.
+    queries = features_of(copies.queries, "of originals and copies")
+    skipped = dict(queries.skipped)
+    database = queries.features[queries.indices < len(copies.originals)]
+    originals = len(database)
+    if distractors is not None:
+        others = features_of(distractors, "of distractors")
+        skipped |= others.skipped
+        database = torch.cat((database, others.features))
+    searching = queries.features
+    if whitening is not None:
+        learnt_from = features_of(whitening, "for whitening")
+        skipped |= learnt_from.skipped
+        whiten = learn_whitening(learnt_from.features.to(device))
+        searching, database = whiten(searching.to(device)), whiten(database.to(device))
+    _report(console, copies, skipped)
+    wanted, block = _rows(copies, queries)
+    scores = copy_scores(database.to(device), searching.to(device), wanted, block)
+    for name, value in scores.items():
+        console.print(f"{name}: mAP {value:.1f} ({block.count(name)} pictures)", highlight=False, markup=False)
+    result = {
+        "copy_detection": scores,
+        "originals": originals,
+        "distractors": len(database) - originals,
+        "copies": len(searching) - originals,
+        "skipped": len(skipped),
+    }
+    write_numbers(result, config.output)
+    return result
+
+
+def _rows(copies: Copies, queries: Features) -> tuple[list[int], list[str]]:
+    """Of each query that was read: the row of its original in the database, -1 if that was not, and its block."""
+    indices = queries.indices.tolist()
+    row = {index: number for number, index in enumerate(i for i in indices if i < len(copies.originals))}
+    return [row.get(copies.wanted[index], -1) for index in indices], [copies.block[index] for index in indices]
+
+
+def _report(console: Console, copies: Copies, skipped: dict[str, str]) -> None:
+    report_skipped(console, skipped)
+    if copies.strays:
+        console.print(
+            f"{len(copies.strays)} pictures are no copies of anything in {ORIGINALS}/ and left out "
+            f"({', '.join(copies.strays[:5])}{', ...' if len(copies.strays) > 5 else ''})",
+            markup=False,
+            soft_wrap=True,
+        )
