@@ -50,13 +50,13 @@ def read_copies(folder: Path) -> Copies:
     for index, path in enumerate(paths):
         if path.parent.as_posix() == ORIGINALS:
             continue
-        number = find(path.stem)
-        if number is None:
+        original = find(path.stem)
+        if original is None:
             strays.append(path.as_posix())
             continue
         queries.append(index)
         block.append(path.parent.as_posix())
-        wanted.append(number)
+        wanted.append(original)
     if len(queries) == len(originals):
         raise UserError(
             f"{folder} has no copies of what is in {ORIGINALS}/: put them into folders beside it, under names that "
