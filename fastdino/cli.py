@@ -62,6 +62,12 @@ COMMANDS = {
         "run",
         "Find the originals of distorted pictures.",
     ),
+    "video-segmentation": Command(
+        config.VideoSegmentationConfig,
+        "fastdino.evaluate.video_segmentation",
+        "run",
+        "Follow objects through videos.",
+    ),
     "attention": Command(
         config.AttentionConfig,
         "fastdino.visualize.attention.run",

@@ -5,6 +5,7 @@ from fastdino.config.commands import (
     MOVIES,
     AttentionConfig,
     CheckConfig,
+    CopyDetectionConfig,
     CorrespondConfig,
     CropsConfig,
     DemoConfig,
@@ -18,6 +19,7 @@ from fastdino.config.commands import (
     PlanConfig,
     PreviewConfig,
     RetrievalConfig,
+    VideoSegmentationConfig,
     WeightsConfig,
 )
 from fastdino.config.training import TrainConfig
@@ -27,6 +29,7 @@ __all__ = [
     "MOVIES",
     "AttentionConfig",
     "CheckConfig",
+    "CopyDetectionConfig",
     "CorrespondConfig",
     "CropsConfig",
     "DemoConfig",
@@ -41,5 +44,6 @@ __all__ = [
     "PreviewConfig",
     "RetrievalConfig",
     "TrainConfig",
+    "VideoSegmentationConfig",
     "WeightsConfig",
 ]

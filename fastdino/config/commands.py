@@ -121,6 +121,31 @@ class CopyDetectionConfig(WeightsConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class VideoSegmentationConfig(WeightsConfig):
+    """Objects followed through videos from a mask of the first frame, for a vit_*."""
+
+    data_path: str = option(
+        "/path/to/davis/",
+        "Folder laid out like DAVIS 2017; with --first_mask, a movie or a folder of frames.",
+        group=OTHER,
+    )
+    video_list: str = option(
+        "ImageSets/2017/val.txt", "File in it that names the videos, a line each. (fastdino)", group=OTHER
+    )
+    first_mask: str | None = option(
+        None, "PNG file with the objects' numbers in the first frame of your own video. (fastdino)", group=OTHER
+    )
+    output_dir: str = option(".", "Folder for the masks, VIDEO/FRAME.png.", group=OTHER)
+    n_last_frames: int = option(7, "Frames looked back at, besides the first.", group=OTHER)
+    size_mask_neighborhood: int = option(
+        12, "Rows and columns of patches that a patch looks around itself; 0 for all.", group=OTHER
+    )
+    topk: int = option(5, "Most similar patches whose labels are mixed.", group=OTHER)
+    imsize: int = option(480, "Shorter side in pixels that frames are resized to. (fastdino)", group=OTHER)
+    output: str | None = option(None, "JSON file for the numbers. (fastdino)", group=OTHER)
+
+
+@dataclasses.dataclass(frozen=True)
 class AttentionConfig(WeightsConfig):
     """What the last layer's CLS token attends to, for a vit_*: in pictures, in movies, or measured against masks."""
 
