@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ SHEET_SIDE = 240
 POSTER_SIDE = 212
 POSTER_GAP = 4
 SHEET_NAME = "attention.png"
+OVERVIEW_COLUMNS = 6
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,15 @@ def draw_attention(
         coloured(mean, picture.size),
         overlay(picture, visible(mean)),
     )
+
+
+def overview(pairs: Sequence[tuple[Image.Image, Image.Image]]) -> Image.Image:
+    """Several pictures, each with its map below it."""
+    rows = []
+    for first in range(0, len(pairs), OVERVIEW_COLUMNS):
+        part = pairs[first : first + OVERVIEW_COLUMNS]
+        rows += [[picture for picture, _ in part], [values for _, values in part]]
+    return picture_grid(rows, SHEET_SIDE)
 
 
 def coloured(attention: Tensor, size: tuple[int, int]) -> Image.Image:

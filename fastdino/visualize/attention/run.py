@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.console import Console
 
 from fastdino import video
@@ -18,11 +19,13 @@ from fastdino.files import write_atomically
 from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.visualize.attention.masks import score_masks, with_truth
 from fastdino.visualize.attention.movie import write_movie
-from fastdino.visualize.attention.pictures import SHEET_NAME, draw_attention, save_attention
+from fastdino.visualize.attention.pictures import SHEET_NAME, SHEET_SIDE, draw_attention, overview, save_attention
 from fastdino.visualize.inputs import Input, find_inputs, readable
+from fastdino.visualize.pictures import fit, save_png
 from fastdino.visualize.transformer import check_image_size, load_transformer
 
 SCORES_NAME = "jaccard.json"
+PICTURES_IN_OVERVIEW = 24
 
 
 def run(config: AttentionConfig) -> list[Path]:
@@ -70,6 +73,7 @@ def _movie(config: AttentionConfig, paths: list[str], console: Console) -> Path:
 def _pictures(config: AttentionConfig, model: VisionTransformer, inputs: list[Input], console: Console) -> list[Path]:
     skipped: dict[str, str] = {}
     paths: list[Path] = []
+    pairs: list[tuple[Image.Image, Image.Image]] = []
     with progress_bar(console) as progress:
         for one, picture in readable(progress.track(inputs, description="Attention"), skipped):
             drawn = draw_attention(
@@ -82,10 +86,16 @@ def _pictures(config: AttentionConfig, model: VisionTransformer, inputs: list[In
             folder = Path(config.output_dir) / one.place
             with writing_to(folder, "--output_dir"):
                 paths += save_attention(drawn, folder, config.threshold)
+            if len(pairs) < PICTURES_IN_OVERVIEW:
+                pairs.append((fit(drawn.picture, SHEET_SIDE), fit(drawn.mean, SHEET_SIDE)))
     if not paths:
         raise UserError(none_readable(skipped))
     report_skipped(console, skipped)
     sheet = next(path for path in paths if path.name == SHEET_NAME)
+    if len(inputs) > 1:
+        sheet = Path(config.output_dir) / SHEET_NAME
+        with writing_to(sheet, "--output_dir"):
+            paths.append(save_png(overview(pairs), sheet))
     console.print(f"{len(paths)} files written; look at {sheet} first", markup=False, soft_wrap=True)
     return paths
 

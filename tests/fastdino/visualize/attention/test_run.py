@@ -10,6 +10,7 @@ from PIL import Image
 
 from fastdino.config import AttentionConfig
 from fastdino.errors import UserError
+from fastdino.visualize.attention.pictures import SHEET_SIDE
 from fastdino.visualize.attention.run import run
 from tests.fastdino.visualize.small import photograph
 
@@ -36,8 +37,12 @@ def test_a_folder_gives_a_subfolder_each(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "album" / "broken.jpg").write_text("no picture")
     paths = run(settings(tmp_path, image_path=str(tmp_path / "album")))
     folders = {path.parent.relative_to(tmp_path / "maps").as_posix() for path in paths}
-    assert folders == {"cat.png", "cat.bmp", "inner/dog"}
-    assert "broken.jpg" in capsys.readouterr().out
+    assert folders == {"cat.png", "cat.bmp", "inner/dog", "."}
+    # Three pictures above their maps.
+    overview = Image.open(tmp_path / "maps" / "attention.png")
+    assert overview.width > 3 * SHEET_SIDE and overview.height > 2 * SHEET_SIDE
+    output = capsys.readouterr().out
+    assert "broken.jpg" in output and "maps/attention.png first" in output
 
 
 @pytest.mark.parametrize(
@@ -77,7 +82,7 @@ def test_several_pictures_and_folders_together(tmp_path: Path) -> None:
         photograph().save(tmp_path / name)
     paths = run(settings(tmp_path, inputs=(str(tmp_path / "cat.png"), str(tmp_path / "album"))))
     folders = {path.parent.relative_to(tmp_path / "maps").as_posix() for path in paths}
-    assert folders == {"cat", "album/cat"}
+    assert folders == {"cat", "album/cat", "."}
 
 
 def test_two_pictures_of_one_name_are_one_sentence(tmp_path: Path) -> None:
