@@ -26,8 +26,25 @@ class WeightsConfig:
     checkpoint_key: str = option("teacher", "Which network of the checkpoint: teacher or student.", group=WEIGHTS)
 
 
+FEATURES = "features"
+
+
 @dataclasses.dataclass(frozen=True)
-class KnnConfig(WeightsConfig):
+class FeaturesConfig(WeightsConfig):
+    """How a command computes the features of pictures."""
+
+    batch_size_per_gpu: int = option(128, "Pictures in one forward pass.", group=FEATURES)
+    num_workers: int = option(10, "Most processes that read pictures.", group=FEATURES)
+    feature_cache: float = option(
+        4.0,
+        "Gigabytes of features kept in ~/.cache/fastdino/features, so that the next command need not compute them; 0 "
+        "keeps none. (fastdino)",
+        group=FEATURES,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class KnnConfig(FeaturesConfig):
     """k-NN classification with a trained backbone's features."""
 
     data_path: str = option(
@@ -37,8 +54,6 @@ class KnnConfig(WeightsConfig):
     )
     nb_knn: tuple[int, ...] = option((10, 20, 100, 200), "Numbers of neighbours to vote.", group=OTHER)
     temperature: float = option(0.07, "Temperature of the votes.", group=OTHER)
-    batch_size_per_gpu: int = option(128, "Pictures in one forward pass.", group=OTHER)
-    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
     use_cuda: bool = option(True, "Compare features on the GPU, where there is one.", group=OTHER)
     dump_features: str | None = option(None, "Folder to save the features in.", group=OTHER)
     load_features: str | None = option(None, "Folder with features saved before.", group=OTHER)
@@ -46,7 +61,7 @@ class KnnConfig(WeightsConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearConfig(WeightsConfig):
+class LinearConfig(FeaturesConfig):
     """Linear classification of a trained backbone's features."""
 
     data_path: str = option(
@@ -62,8 +77,7 @@ class LinearConfig(WeightsConfig):
         "Learning rates for 256 pictures a step, of which the best on held-out training pictures is taken.",
         group=OTHER,
     )
-    batch_size_per_gpu: int = option(128, "Pictures in one forward pass and in one step.", group=OTHER)
-    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
+    batch_size_per_gpu: int = option(128, "Pictures in one forward pass and in one step.", group=FEATURES)
     seed: int = option(0, "Seed of the splits and of the classifier. (fastdino)", group=OTHER)
     pretrained_linear: str | None = option(
         None, "Trained classifier, ours or the original's, to measure without training. (fastdino)", group=OTHER
@@ -78,7 +92,7 @@ MOVIES = ("overlay", "map", "mask", "heads")
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrievalConfig(WeightsConfig):
+class RetrievalConfig(FeaturesConfig):
     """Search for pictures like a query, by the protocol of revisited Oxford and Paris."""
 
     data_path: str = option(
@@ -93,15 +107,14 @@ class RetrievalConfig(WeightsConfig):
     multiscale: bool = option(False, "Average the features of three sizes of each picture.", group=OTHER)
     imsize: int = option(224, "Longer side in pixels that larger pictures are shrunk to.", group=OTHER)
     batch_size_per_gpu: int = option(
-        32, "Pictures read at a time; those of one shape go through the network together. (fastdino)", group=OTHER
+        32, "Pictures read at a time; those of one shape go through the network together.", group=FEATURES
     )
-    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
     use_cuda: bool = option(True, "Use the GPU, where there is one.", group=OTHER)
     output: str | None = option(None, "JSON file for the numbers. (fastdino)", group=OTHER)
 
 
 @dataclasses.dataclass(frozen=True)
-class CopyDetectionConfig(WeightsConfig):
+class CopyDetectionConfig(FeaturesConfig):
     """Search for the originals of distorted pictures."""
 
     data_path: str = option(
@@ -114,8 +127,7 @@ class CopyDetectionConfig(WeightsConfig):
     )
     distractors_path: str = option("", "Folder of pictures to search that have no copies.", group=OTHER)
     imsize: int = option(320, "Side in pixels of the square that pictures are stretched to.", group=OTHER)
-    batch_size_per_gpu: int = option(16, "Pictures in one forward pass.", group=OTHER)
-    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
+    batch_size_per_gpu: int = option(16, "Pictures in one forward pass.", group=FEATURES)
     use_cuda: bool = option(True, "Use the GPU, where there is one.", group=OTHER)
     output: str | None = option(None, "JSON file for the numbers. (fastdino)", group=OTHER)
 
@@ -200,7 +212,7 @@ class CorrespondConfig(WeightsConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class EmbedConfig(WeightsConfig):
+class EmbedConfig(FeaturesConfig):
     """Features of pictures, in a file."""
 
     data_path: str = option("", "Folder of pictures, flat or nested, or tar shards.", group=OTHER)
@@ -208,8 +220,6 @@ class EmbedConfig(WeightsConfig):
     image_size: int | None = option(
         None, "Side in pixels of what is looked at; without it that of the training.", group=OTHER
     )
-    batch_size_per_gpu: int = option(128, "Pictures in one forward pass.", group=OTHER)
-    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
 
 
 EXPORT_FORMATS = ("timm", "safetensors", "huggingface", "onnx", "torchscript", "torch-export", "dino")

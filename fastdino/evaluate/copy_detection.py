@@ -11,12 +11,13 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from fastdino.config import CopyDetectionConfig
-from fastdino.data.sources import FolderSource, Source
+from fastdino.data.sources import FolderSource
 from fastdino.errors import UserError
 from fastdino.evaluate.backbone import backbone_of, patches_of
 from fastdino.evaluate.copies import ORIGINALS, Copies, read_copies
 from fastdino.evaluate.cuts import square
-from fastdino.evaluate.features import Features, extract_features, report_skipped
+from fastdino.evaluate.extractor import extractor
+from fastdino.evaluate.features import Features, report_skipped
 from fastdino.evaluate.neighbours import nearest
 from fastdino.evaluate.output import write_numbers
 from fastdino.evaluate.ranking import average_precision, positive_ranks
@@ -89,40 +90,27 @@ def run(config: CopyDetectionConfig) -> dict[str, Any]:
     if config.imsize < backbone.patch_size:
         raise UserError(f"--imsize is {config.imsize}: give at least one patch, {backbone.patch_size} pixels")
     model = ClsAndGem(backbone)
-    console = Console()
-    device = "cuda" if config.use_cuda and torch.cuda.is_available() else "cpu"
-
-    def features_of(source: Source, what: str) -> Features:
-        return extract_features(
-            model,
-            source,
-            image_size=config.imsize,
-            cut=square,
-            batch_size=config.batch_size_per_gpu,
-            num_workers=config.num_workers,
-            device=device,
-            description=f"Features {what}",
-            console=console,
-        )
-
+    with extractor(config, use_cuda=config.use_cuda) as extract:
+        queries = extract.features(model, copies.queries, config.imsize, "Features of originals and copies", square)
+        others = [
+            None if source is None else extract.features(model, source, config.imsize, f"Features of {what}", square)
+            for source, what in ((distractors, "distractors"), (whitening, "pictures for whitening"))
+        ]
+    console, device = extract.console, extract.device
     # The originals are the first of the queries: their features serve as both.
-    queries = features_of(copies.queries, "of originals and copies")
-    skipped = dict(queries.skipped)
-    database = queries.features[queries.indices < len(copies.originals)]
+    database = queries.features[queries.indices < len(copies.originals)].to(device)
+    searching = queries.features.to(device)
     originals = len(database)
-    if distractors is not None:
-        others = features_of(distractors, "of distractors")
-        skipped |= others.skipped
-        database = torch.cat((database, others.features))
-    searching = queries.features
-    if whitening is not None:
-        learnt_from = features_of(whitening, "for whitening")
-        skipped |= learnt_from.skipped
+    more, learnt_from = others
+    if more is not None:
+        database = torch.cat((database, more.features.to(device)))
+    if learnt_from is not None:
         whiten = learn_whitening(learnt_from.features.to(device))
-        searching, database = whiten(searching.to(device)), whiten(database.to(device))
+        searching, database = whiten(searching), whiten(database)
+    skipped = {name: why for part in (queries, *others) if part is not None for name, why in part.skipped.items()}
     _report(console, copies, skipped)
     wanted, block = _rows(copies, queries)
-    scores = copy_scores(database.to(device), searching.to(device), wanted, block)
+    scores = copy_scores(database, searching, wanted, block)
     for name, value in scores.items():
         console.print(f"{name}: mAP {value:.1f} ({block.count(name)} pictures)", highlight=False, markup=False)
     result = {
@@ -132,7 +120,8 @@ def run(config: CopyDetectionConfig) -> dict[str, Any]:
         "copies": len(searching) - originals,
         "skipped": len(skipped),
     }
-    write_numbers(result, config.output)
+    if extract.world.is_main:
+        write_numbers(result, config.output)
     return result
 
 

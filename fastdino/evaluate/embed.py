@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-
-import torch
-from rich.console import Console
 
 from fastdino.config import EmbedConfig
 from fastdino.data.sources import Source, open_source
 from fastdino.errors import UserError
 from fastdino.evaluate.backbone import backbone_of
-from fastdino.evaluate.features import none_readable, report_skipped, stream_features
+from fastdino.evaluate.extractor import Extractor, extractor
+from fastdino.evaluate.features import none_readable, report_skipped
 from fastdino.evaluate.output import writing_to
 from fastdino.evaluate.table import WRITERS, Rows
 from fastdino.files import write_atomically
@@ -30,33 +29,30 @@ def run(config: EmbedConfig) -> None:
         raise UserError(f"--output is {config.output!r}: give a file ending in {', '.join(WRITERS)}")
     source = open_source(config.data_path)
     backbone = backbone_of(config)
-    console = Console()
     skipped: dict[str, str] = {}
-    with writing_to(output, "--output"):
+    with extractor(config) as extract, writing_to(output, "--output"):
+        rows = _rows(config, source, backbone, skipped, extract)
+        if not extract.world.is_main:
+            # Helps with the features, and leaves the file to the first process.
+            deque(rows, maxlen=0)
+            return
         output.parent.mkdir(parents=True, exist_ok=True)
-        count = write(output, backbone.embed_dim, _rows(config, source, backbone, skipped, console))
+        count = write(output, backbone.embed_dim, rows)
         listing = output.with_name(f"{output.name}.skipped.txt")
         listing.unlink(missing_ok=True)
         if skipped:
             write_atomically(listing, "".join(f"{name}\t{reason}\n" for name, reason in skipped.items()))
-    report_skipped(console, skipped)
-    console.print(f"{output}: {count:,} pictures, {backbone.embed_dim} numbers each", highlight=False, soft_wrap=True)
+    report_skipped(extract.console, skipped)
+    extract.console.print(
+        f"{output}: {count:,} pictures, {backbone.embed_dim} numbers each", highlight=False, soft_wrap=True
+    )
 
 
 def _rows(
-    config: EmbedConfig, source: Source, backbone: Backbone, skipped: dict[str, str], console: Console
+    config: EmbedConfig, source: Source, backbone: Backbone, skipped: dict[str, str], extract: Extractor
 ) -> Iterator[Rows]:
     count = 0
-    for batch in stream_features(
-        backbone.model,
-        source,
-        image_size=config.image_size or backbone.image_size,
-        batch_size=config.batch_size_per_gpu,
-        num_workers=config.num_workers,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        description="Features",
-        console=console,
-    ):
+    for batch in extract.stream(backbone.model, source, config.image_size or backbone.image_size, "Features"):
         skipped |= batch.skipped
         if not batch.indices:
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +11,15 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from fastdino.cores import usable_cores
 from fastdino.data.normalize import normalize
-from fastdino.data.reading import UnreadableImage, read_image, reason_of
-from fastdino.data.reference_worker import as_it_is, start_worker
 from fastdino.data.sources import Source
+from fastdino.distributed.world import ALONE, World
 from fastdino.errors import UserError
 from fastdino.evaluate.cuts import Cut, centre_crop
+from fastdino.evaluate.feature_cache import FeatureBatch, FeatureCache
+from fastdino.evaluate.fingerprints import of_features
+from fastdino.evaluate.loading import load_pictures
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ def extract_features(
     device: torch.device | str = "cpu",
     description: str = "Features",
     console: Console | None = None,
+    world: World = ALONE,
+    cache: FeatureCache | None = None,
 ) -> Features:
     """Pass every picture, by default its middle, through `model`, which is moved to `device` and evaluated without
     gradients.
@@ -67,6 +68,8 @@ def extract_features(
         device: where the model runs.
         description: what the progress bar says.
         console: where the bar is drawn; the terminal without one.
+        world: the processes that share the work; each gets all features, and all must ask for them.
+        cache: where features are kept that were computed before.
 
     Pictures that cannot be read are left out and named in `skipped`. Raises UserError when that is all of
     them.
@@ -85,6 +88,8 @@ def extract_features(
         device=device,
         description=description,
         console=console,
+        world=world,
+        cache=cache,
     ):
         if part.indices:
             parts.append(part.features)
@@ -95,16 +100,6 @@ def extract_features(
         raise UserError(none_readable(skipped))
     labels = torch.tensor([source.label(index) for index in indices])
     return Features(torch.cat(parts), labels, torch.tensor(indices), skipped)
-
-
-class FeatureBatch(NamedTuple):
-    """Features (n, D) float32 on the CPU of the pictures at `indices`, (0,) where there are none, and names of those
-    unreadable -> reason.
-    """
-
-    features: Tensor
-    indices: list[int]
-    skipped: dict[str, str]
 
 
 def stream_features(
@@ -118,14 +113,46 @@ def stream_features(
     device: torch.device | str,
     description: str,
     console: Console | None,
+    world: World = ALONE,
+    cache: FeatureCache | None = None,
 ) -> Iterator[FeatureBatch]:
     """What `extract_features` gathers, batch by batch in the source's order; `model` is left in evaluation mode."""
     model.eval().to(device)
+    key = None if cache is None else of_features(model, source, image_size, cut, torch.device(device).type)
+    keys = [range(start, min(start + batch_size, len(source))) for start in range(0, len(source), batch_size)]
+    computed = _compute(model, source, keys, image_size, cut, num_workers, device, world)
+    if cache is not None and key is not None:
+        # All of them or none: whoever computes waits for the others.
+        if all(world.gather(cache.has(key, source))):
+            yield from cache.read(key, source, batch_size)
+            return
+        if world.local_rank == 0:
+            computed = cache.keeping(key, computed)
     with progress_bar(console) as progress:
         task = progress.add_task(description, total=len(source))
-        for batch in load_pictures(source, image_size, batch_size, num_workers, cut):
-            yield FeatureBatch(_forward(model, batch.pictures, device), batch.indices, batch.skipped)
+        for batch in computed:
+            yield batch
             progress.advance(task, len(batch.indices) + len(batch.skipped))
+
+
+def _compute(
+    model: nn.Module,
+    source: Source,
+    keys: Sequence[Sequence[int]],
+    size: int,
+    cut: Cut,
+    num_workers: int,
+    device: torch.device | str,
+    world: World,
+) -> Iterator[FeatureBatch]:
+    """Features of all `keys`, in turns: each process computes one of them and gets what the others computed."""
+    own = load_pictures(source, keys[world.rank :: world.size], size, cut, num_workers=num_workers)
+    for start in range(0, len(keys), world.size):
+        batch: FeatureBatch | None = None
+        if start + world.rank < len(keys):
+            loaded = next(own)
+            batch = FeatureBatch(_forward(model, loaded.pictures, device), loaded.indices, loaded.skipped)
+        yield from (each for each in world.gather(batch) if each is not None)
 
 
 @torch.no_grad()
@@ -149,61 +176,6 @@ def pixel_features(source: Source, size: int = 32, *, num_workers: int = 0, cons
     return extract_features(
         nn.Flatten(), source, image_size=size, num_workers=num_workers, description="Pixels", console=console
     )
-
-
-class Batch(NamedTuple):
-    """Cut pictures (3, H, W) uint8 at `indices`, and names of those unreadable -> reason."""
-
-    pictures: list[npt.NDArray[np.uint8]]
-    indices: list[int]
-    skipped: dict[str, str]
-
-
-def load_pictures(
-    source: Source, size: int, batch_size: int, num_workers: int, cut: Cut = centre_crop
-) -> Iterator[Batch]:
-    """Batches of `batch_size` pictures in the source's order, the last one smaller."""
-    keys = [range(start, min(start + batch_size, len(source))) for start in range(0, len(source), batch_size)]
-    workers = min(num_workers, usable_cores())
-    loader: DataLoader[Batch] = DataLoader(
-        _Batches(source, size, cut),  # type: ignore[arg-type]  # a mapping from keys to items is all that it needs
-        batch_size=None,
-        sampler=keys,
-        # Starting processes takes longer than reading one batch.
-        num_workers=workers if len(keys) > 1 else 0,
-        collate_fn=as_it_is,
-        worker_init_fn=start_worker,
-        # Without its own, it would draw from torch's: training would go on differently after an evaluation.
-        generator=torch.Generator(),
-    )
-    yield from loader
-
-
-class _Batches:
-    """Item `indices` is their Batch, in numpy: tensors would travel through /dev/shm, which containers keep
-    small.
-    """
-
-    def __init__(self, source: Source, size: int, cut: Cut) -> None:
-        self.source = source
-        self.size = size
-        self.cut = cut
-
-    def __getitem__(self, indices: Sequence[int]) -> Batch:
-        pictures: list[npt.NDArray[np.uint8]] = []
-        used: list[int] = []
-        skipped: dict[str, str] = {}
-        for index in indices:
-            try:
-                picture = self.cut(read_image(self.source.read(index)), self.size)
-            except UnreadableImage as error:
-                skipped[self.source.name(index)] = str(error)
-            except OSError as error:
-                skipped[self.source.name(index)] = reason_of(error)
-            else:
-                pictures.append(np.asarray(picture).transpose(2, 0, 1))
-                used.append(index)
-        return Batch(pictures, used, skipped)
 
 
 def progress_bar(console: Console | None) -> Progress:

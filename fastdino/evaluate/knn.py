@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from fastdino.config import KnnConfig
 from fastdino.errors import UserError
+from fastdino.evaluate.extractor import extractor
 from fastdino.evaluate.features import report_skipped
 from fastdino.evaluate.knn_data import KnnData, load_features, measure_features, save_features
 from fastdino.evaluate.neighbours import PIECE_BYTES, nearest
@@ -102,9 +102,10 @@ def run(config: KnnConfig) -> dict[str, Any]:
     Returns `knn` {k: (top1, top5)} in percent, `train_pictures`, `val_pictures`, `classes`, `leave_one_out`
     and `skipped`; `output` gets the same as JSON. Raises UserError for everything that the user can mend.
     """
-    console = Console()
-    data = load_features(Path(config.load_features)) if config.load_features else measure_features(config, console)
-    if config.dump_features:
+    with extractor(config) as extract:
+        data = load_features(Path(config.load_features)) if config.load_features else measure_features(config, extract)
+    console = extract.console
+    if config.dump_features and extract.world.is_main:
         with writing_to(config.dump_features, "--dump_features") as folder:
             save_features(data, folder)
     for note in _notes(config, data):
@@ -122,7 +123,8 @@ def run(config: KnnConfig) -> dict[str, Any]:
     for k, (top1, top5) in accuracies.items():
         console.print(f"{k}-NN classifier result: Top1: {top1}, Top5: {top5}", markup=False, soft_wrap=True)
     result = {"knn": accuracies, **data.counts()}
-    write_numbers(result, config.output)
+    if extract.world.is_main:
+        write_numbers(result, config.output)
     return result
 
 

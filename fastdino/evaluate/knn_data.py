@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
-from fastdino.config import KnnConfig, LinearConfig
+from fastdino.config import KnnConfig
 from fastdino.data.sources import FolderSource
 from fastdino.errors import UserError
 from fastdino.evaluate.backbone import backbone_of
-from fastdino.evaluate.features import Features, extract_features
-from fastdino.models.pretrained import Backbone
+from fastdino.evaluate.extractor import Extractor
+from fastdino.evaluate.features import Features
 from fastdino.models.weights import save_weights
 
 
@@ -48,31 +47,20 @@ class KnnData:
         }
 
 
-def measure_features(config: KnnConfig, console: Console) -> KnnData:
+def measure_features(config: KnnConfig, extract: Extractor) -> KnnData:
     """Run the backbone over `data_path`: train/ and val/ with class folders, or class folders alone
     (leave-one-out).
     """
     sources = find_sources(Path(config.data_path))
     backbone = backbone_of(config)
     return pair_up(
-        sources, [labelled_features(backbone.model, backbone, source, config, console) for source in sources]
+        sources, [labelled_features(backbone.model, backbone.image_size, source, extract) for source in sources]
     )
 
 
-def labelled_features(
-    model: nn.Module, backbone: Backbone, source: FolderSource, config: KnnConfig | LinearConfig, console: Console
-) -> Features:
-    """Features by `model`, which is or wraps the backbone's, of the pictures in class folders."""
-    return extract_features(
-        model,
-        source,
-        image_size=backbone.image_size,
-        batch_size=config.batch_size_per_gpu,
-        num_workers=config.num_workers,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        description=f"Features of {source.root.name}",
-        console=console,
-    ).labelled()
+def labelled_features(model: nn.Module, image_size: int, source: FolderSource, extract: Extractor) -> Features:
+    """Features of the pictures in class folders."""
+    return extract.features(model, source, image_size, f"Features of {source.root.name}").labelled()
 
 
 def find_sources(data_path: Path) -> list[FolderSource]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
 from fastdino.config import LinearConfig
 from fastdino.errors import UserError
+from fastdino.evaluate.extractor import extractor
 from fastdino.evaluate.features import report_skipped
 from fastdino.evaluate.knn import target_ranks
 from fastdino.evaluate.linear_data import hold_out, measure_tokens
@@ -89,7 +89,8 @@ def train_classifier(
     then all pictures train. Without a class of two pictures the training pictures themselves decide. Raises UserError
     for fewer than two classes, settings that are not positive, features with NaN, and when all rates diverge.
     """
-    _check(features, labels, learning_rates, epochs, batch_size)
+    _check_settings(learning_rates, epochs, batch_size)
+    _check_features(features, labels)
     classes = classes or int(labels.max()) + 1
     rate = learning_rates[0]
     if len(learning_rates) > 1:
@@ -146,9 +147,12 @@ def run(config: LinearConfig) -> dict[str, Any]:
     `classes`, `split` (whether the test part was split off) and `skipped`; `output` gets the same as JSON. Raises
     UserError for everything that the user can mend.
     """
-    console = Console()
     classifier = load_classifier(config.pretrained_linear) if config.pretrained_linear else None
-    data = measure_tokens(config, console, trained_classes=None if classifier is None else len(classifier.bias))
+    if classifier is None:
+        _check_settings(config.lr, config.epochs, config.batch_size_per_gpu)
+    with extractor(config) as extract:
+        data = measure_tokens(config, extract, trained_classes=None if classifier is None else len(classifier.bias))
+    console = extract.console
     for note in data.notes:
         console.print(note, markup=False, soft_wrap=True)
     report_skipped(console, data.skipped)
@@ -164,9 +168,10 @@ def run(config: LinearConfig) -> dict[str, Any]:
             batch_size=config.batch_size_per_gpu,
             seed=config.seed,
         )
-        with writing_to(config.output_dir, "--output_dir") as folder:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_classifier(classifier, folder / "linear.pth")
+        if extract.world.is_main:
+            with writing_to(config.output_dir, "--output_dir") as folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                save_classifier(classifier, folder / "linear.pth")
     elif classifier.weight.shape[1] != data.test.features.shape[1]:
         raise UserError(
             f"{config.pretrained_linear} takes {classifier.weight.shape[1]} features and the backbone gives "
@@ -179,17 +184,21 @@ def run(config: LinearConfig) -> dict[str, Any]:
     chosen = "" if rate is None else f" (learning rate {rate:g})"
     console.print(f"Linear classifier result: Top1: {measured['top1']}{top5}{chosen}", markup=False, soft_wrap=True)
     result = {"linear": {**measured, "lr": rate}, **data.counts()}
-    write_numbers(result, config.output)
+    if extract.world.is_main:
+        write_numbers(result, config.output)
     return result
 
 
-def _check(features: Tensor, labels: Tensor, learning_rates: Sequence[float], epochs: int, batch_size: int) -> None:
-    if len(labels.unique()) < 2:
-        raise UserError("a linear classifier tells classes apart: give training pictures of at least two classes")
+def _check_settings(learning_rates: Sequence[float], epochs: int, batch_size: int) -> None:
     if not learning_rates or min(learning_rates) <= 0:
         raise UserError(f"--lr is {' '.join(map(str, learning_rates)) or 'empty'}: give learning rates above 0")
     if epochs < 1 or batch_size < 1:
         raise UserError("--epochs and --batch_size_per_gpu must be at least 1")
+
+
+def _check_features(features: Tensor, labels: Tensor) -> None:
+    if len(labels.unique()) < 2:
+        raise UserError("a linear classifier tells classes apart: give training pictures of at least two classes")
     if not features.isfinite().all():
         raise UserError("the features hold NaN or infinity: the backbone has diverged, give another checkpoint")
 

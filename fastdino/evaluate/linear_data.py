@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from fastdino.config import LinearConfig
 from fastdino.errors import UserError
 from fastdino.evaluate.backbone import backbone_of
+from fastdino.evaluate.extractor import Extractor
 from fastdino.evaluate.knn_data import find_sources, labelled_features, pair_up
 from fastdino.models.vision_transformer import VisionTransformer
 
@@ -85,7 +85,7 @@ def hold_out(labels: Tensor, seed: int) -> Tensor:
     return mask.to(labels.device)
 
 
-def measure_tokens(config: LinearConfig, console: Console, trained_classes: int | None = None) -> LinearData:
+def measure_tokens(config: LinearConfig, extract: Extractor, trained_classes: int | None = None) -> LinearData:
     """Features of `data_path`; for a classifier trained before, of `trained_classes` classes, only those to measure.
 
     Raises UserError for a folder that cannot be measured.
@@ -104,13 +104,13 @@ def measure_tokens(config: LinearConfig, console: Console, trained_classes: int 
             raise UserError(f"--n_last_blocks is {config.n_last_blocks}: give a number from 1 to {len(model.blocks)}")
         model = LastBlocks(model, config.n_last_blocks, config.avgpool_patchtokens)
     if trained_classes is not None:
-        part = labelled_features(model, backbone, sources[-1], config, console)
+        part = labelled_features(model, backbone.image_size, sources[-1], extract)
         names += [name for name in sources[-1].classes if name not in names]
         labels = torch.tensor([names.index(name) for name in sources[-1].classes])[part.labels]
         _check_test(labels)
         nothing = Part(part.features[:0], labels[:0])
         return LinearData(nothing, Part(part.features, labels), trained_classes, names, False, part.skipped, notes=[])
-    data = pair_up(sources, [labelled_features(model, backbone, source, config, console) for source in sources])
+    data = pair_up(sources, [labelled_features(model, backbone.image_size, source, extract) for source in sources])
     train, notes = Part(data.train_features, data.train_labels), list(data.notes)
     if data.val_features is not None and data.val_labels is not None:
         test = Part(data.val_features, data.val_labels)

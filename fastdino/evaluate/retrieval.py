@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +14,8 @@ from fastdino.config import RetrievalConfig
 from fastdino.errors import UserError
 from fastdino.evaluate.backbone import backbone_of
 from fastdino.evaluate.cuts import thumbnail
-from fastdino.evaluate.features import extract_features, report_skipped
+from fastdino.evaluate.extractor import extractor
+from fastdino.evaluate.features import report_skipped
 from fastdino.evaluate.ground_truth import Relevant, read_json, read_revisited
 from fastdino.evaluate.neighbours import nearest
 from fastdino.evaluate.output import write_numbers
@@ -93,22 +93,12 @@ def run(config: RetrievalConfig) -> dict[str, Any]:
     _require_something_to_find(data.relevant)
     backbone = backbone_of(config)
     model = MultiScale(backbone.model) if config.multiscale else backbone.model
-    console = Console()
-    device = "cuda" if config.use_cuda and torch.cuda.is_available() else "cpu"
-    gallery, queries = (
-        extract_features(
-            model,
-            source,
-            image_size=config.imsize,
-            cut=thumbnail,
-            batch_size=config.batch_size_per_gpu,
-            num_workers=config.num_workers,
-            device=device,
-            description=description,
-            console=console,
+    with extractor(config, use_cuda=config.use_cuda) as extract:
+        gallery, queries = (
+            extract.features(model, source, config.imsize, description, thumbnail)
+            for source, description in ((data.gallery, "Features to search"), (data.queries, "Features of queries"))
         )
-        for source, description in ((data.gallery, "Features to search"), (data.queries, "Features of queries"))
-    )
+    console, device = extract.console, extract.device
     skipped = {**gallery.skipped, **queries.skipped}
     report_skipped(console, skipped)
     # Rows of unreadable pictures are missing; what should be found and cannot be read counts as not found.
@@ -125,5 +115,6 @@ def run(config: RetrievalConfig) -> dict[str, Any]:
         "query_pictures": len(queries.features),
         "skipped": len(skipped),
     }
-    write_numbers(result, config.output)
+    if extract.world.is_main:
+        write_numbers(result, config.output)
     return result
