@@ -45,6 +45,12 @@ COMMANDS = {
         "Train a backbone on a folder of pictures.",
         "the last checkpoint",
     ),
+    "submit": Command(
+        config.SubmitConfig,
+        "fastdino.submit.run",
+        "run",
+        "Train as a job of Slurm that goes on after each interruption.",
+    ),
     "plan": Command(
         config.PlanConfig,
         "fastdino.plan.run",

@@ -20,10 +20,11 @@ from fastdino.config.commands import (
     PlanConfig,
     PreviewConfig,
     RetrievalConfig,
+    SubmitConfig,
     VideoSegmentationConfig,
     WeightsConfig,
 )
-from fastdino.config.training import TrainConfig
+from fastdino.config.training import TrainConfig, training_of
 
 __all__ = [
     "EXPORT_FORMATS",
@@ -45,7 +46,9 @@ __all__ = [
     "PlanConfig",
     "PreviewConfig",
     "RetrievalConfig",
+    "SubmitConfig",
     "TrainConfig",
     "VideoSegmentationConfig",
     "WeightsConfig",
+    "training_of",
 ]

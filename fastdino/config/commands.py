@@ -323,3 +323,24 @@ class PlanConfig(TrainConfig):
         group=PLAN,
     )
     json: bool = switch("Print everything as JSON, for machines.", group=PLAN)
+
+
+SLURM = "Slurm"
+
+
+@dataclasses.dataclass(frozen=True)
+class SubmitConfig(TrainConfig):
+    """A training as a job of Slurm, with the flags of `fastdino train` and of the original's run_with_submitit.py."""
+
+    ngpus: int = option(8, "GPUs on each node, and processes, one a GPU.", group=SLURM)
+    nodes: int = option(2, "Nodes.", group=SLURM)
+    timeout: int = option(2800, "Minutes after which the job is stopped, queued again and goes on.", group=SLURM)
+    partition: str = option("", "Partition; without it the cluster's own choice.", group=SLURM)
+    use_volta32: bool = switch("Ask for nodes that the cluster calls volta32gb.", group=SLURM)
+    comment: str = option("", "Comment for the scheduler, such as a reason for priority.", group=SLURM)
+    cluster: str = option(
+        "slurm",
+        "Where to: local tries the job out on this machine, in the background. (fastdino)",
+        group=SLURM,
+        choices=("slurm", "local"),
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+OTHER = "data and output"
+
 
 def option(default: Any, help: str, *, group: str, choices: tuple[str, ...] | None = None) -> Any:
     """A dataclass field with the sentence and the group under which `--help` lists it."""
@@ -24,6 +26,3 @@ def positional(metavar: str, help: str, *, group: str) -> Any:
 def positionals(metavar: str, help: str, *, group: str) -> Any:
     """As `positional`, but any number of them, none included: a tuple."""
     return dataclasses.field(default=(), metadata={"help": help, "group": group, "positional": metavar, "many": True})
-
-
-OTHER = "data and output"

@@ -183,3 +183,8 @@ class TrainConfig:
     def ncrops(self) -> int:
         """Crops per picture, the two global ones included."""
         return self.local_crops_number + 2
+
+
+def training_of(config: TrainConfig) -> TrainConfig:
+    """The settings of the training alone, out of those of a command that takes more."""
+    return TrainConfig(**{field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)})

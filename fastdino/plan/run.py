@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from fastdino.config import PlanConfig, TrainConfig
+from fastdino.config import PlanConfig, TrainConfig, training_of
 from fastdino.errors import CheckFailed, UserError
 from fastdino.plan import predict
 from fastdino.plan.pick import Plan, plan
@@ -27,8 +27,7 @@ def run(config: PlanConfig) -> Plan:
     """
     if config.memory is not None and not config.memory > 0:
         raise UserError(f"--memory must be above 0, not {config.memory}")
-    settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
-    training, _ = validated(TrainConfig(**settings))
+    training, _ = validated(training_of(config))
     found = plan(training, None if config.memory is None else round(config.memory * GIB))
     advice = advise(training, found)
     if config.json:

@@ -33,7 +33,6 @@ UNWRITABLE = (
 )
 
 
-SAVE_SIGNAL = getattr(signal, "SIGUSR1", None)
 # What the C++ allocator of CPU tensors says, in a plain RuntimeError.
 CPU_OUT_OF_MEMORY = "you tried to allocate"
 
@@ -45,11 +44,17 @@ class MicroBatchTooLarge(Exception):
 class Signals:
     """Signals as requests that the loop looks at between two steps.
 
-    SIGTERM (a scheduler's polite stop) and SIGINT (Ctrl-C) ask for a stop, SIGUSR1 for a checkpoint. Outside `polite`,
-    and when they come a second time, the first two raise KeyboardInterrupt(number) at once.
+    SIGINT (Ctrl-C) and the `stopping` ones (SIGTERM: a scheduler's polite stop) ask for a stop, the `saving` ones for a
+    checkpoint. Outside `polite`, and when they come a second time, the first raise KeyboardInterrupt(number) at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, stopping: tuple[int, ...] = (signal.SIGTERM,), saving: tuple[int, ...] = (signal.SIGUSR1,)
+    ) -> None:
+        self._handlers: dict[int, Any] = {
+            **{number: self._stop for number in stopping},
+            **{number: self._save for number in saving},
+        }
         self.stop = 0
         self.save = False
         self._polite = False
@@ -60,12 +65,10 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        handlers: dict[int, Any] = {signal.SIGTERM: self._stop}
+        handlers = dict(self._handlers)
         # A background job of a shell has Ctrl-C ignored, and stays so.
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             handlers[signal.SIGINT] = self._stop
-        if SAVE_SIGNAL is not None:
-            handlers[SAVE_SIGNAL] = self._save
         previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield

@@ -37,11 +37,12 @@ class TrainResult:
     seconds: float
 
 
-def train(config: TrainConfig, *, held_out: Source | None = None) -> TrainResult:
+def train(config: TrainConfig, *, held_out: Source | None = None, signals: Signals | None = None) -> TrainResult:
     """Train a student and its teacher on the pictures in `config.data_path`, going on from `config.output_dir`.
 
     One of several processes that a launcher such as torchrun has started trains its share; the first of them writes.
-    The report measures the result on `held_out` pictures, without them on a sample of those that trained.
+    The report measures the result on `held_out` pictures, without them on a sample of those that trained. `signals` are
+    those that it listens to, where they are others than SIGINT, SIGTERM and SIGUSR1.
 
     Raises UserError for settings or pictures that cannot work, TrainingFailed when the loss stops being a number, and
     KeyboardInterrupt on SIGINT and SIGTERM; whatever happens, the files in `output_dir` are whole.
@@ -57,7 +58,7 @@ def train(config: TrainConfig, *, held_out: Source | None = None) -> TrainResult
     console = Console(quiet=not place.is_main)
     for note in notes:
         console.print(f"[yellow]note:[/] {note}", highlight=False)
-    signals = Signals()
+    signals = signals or Signals()
     with signals.handled(), explained_failures(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
         with joined(place, config.dist_url) as world:
@@ -80,12 +81,12 @@ def train(config: TrainConfig, *, held_out: Source | None = None) -> TrainResult
     )
 
 
-def run_command(config: TrainConfig) -> None:
+def run_command(config: TrainConfig, signals: Signals | None = None) -> None:
     """The command `fastdino train`: train, then say whether it worked and where to look."""
     if config.gpus > 1 and place_from_environment().size == 1:
         start_ranks(config)
         return
-    result = train(config)
+    result = train(config, signals=signals)
     if not place_from_environment().is_main:
         return
     console = Console()
