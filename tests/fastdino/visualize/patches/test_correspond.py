@@ -84,7 +84,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         ({"lines": 0}, "--lines"),
         ({"output": "out.mp4"}, "--output"),
         ({"image_size": (8, 8)}, "--image_size"),
-        ({"arch": "resnet18"}, "vit_small"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path: Path, others: dict[str, Any], message: str) -> None:
