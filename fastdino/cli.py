@@ -212,7 +212,7 @@ def _add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
             groups[title] = parser.add_argument_group(title)
         help = field.metadata["help"].replace("%", "%%")
         if metavar := field.metadata.get("positional"):
-            many = {"nargs": "*", "default": (), "action": _StoreTuple}
+            many = {"nargs": "*", "default": argparse.SUPPRESS, "action": _StoreTuple}
             count: dict[str, Any] = many if "many" in field.metadata else {}
             groups[title].add_argument(field.name, metavar=metavar, help=help, **count)
             continue

@@ -53,7 +53,9 @@ class Video:
         self._stream = container.streams.video[0]
         # Every core decodes; the frames stay in order.
         self._stream.thread_type = "AUTO"
-        self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
+        rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
+        # Averages over a file have denominators that not every encoder takes; 1001 is television's.
+        self.rate = rate.limit_denominator(1001)
         seconds = Fraction(container.duration or 0, 1_000_000)
         self.count: int | None = self._stream.frames or round(seconds * self.rate) or None
 

@@ -26,6 +26,7 @@ from fastdino.visualize.transformer import check_image_size, load_transformer
 
 SCORES_NAME = "jaccard.json"
 PICTURES_IN_OVERVIEW = 24
+FASTEST = 1000
 
 
 def run(config: AttentionConfig) -> list[Path]:
@@ -63,6 +64,10 @@ def _movie(config: AttentionConfig, paths: list[str], console: Console) -> Path:
         raise UserError(f"there is no movie or folder {path}: give one that exists")
     out = Path(config.out or Path(config.output_dir) / f"{path.stem}_attention.mp4")
     video.check_writable(out)
+    if config.masks:
+        raise UserError("--masks are for pictures, not for movies: leave them out, or --out and the movie")
+    if config.fps is not None and not 0 < config.fps < FASTEST:
+        raise UserError(f"--fps is {config.fps:g}: give frames a second, above 0 and below {FASTEST}")
     if out.resolve() == path.resolve():
         raise UserError(f"--out is the movie itself, {path}: give another name")
     write_movie(_model(config), path, out, config, console)

@@ -108,6 +108,8 @@ def test_frames_of_several_sizes_are_one_sentence(tmp_path: Path) -> None:
         ({"out": "movie.mp4"}, "the movie itself"),
         ({"out": "out.gif"}, "ending in"),
         ({"head": 3}, "heads 0 to 2"),
+        ({"fps": 0.0}, "--fps"),
+        ({"masks": "."}, "--masks"),
         ({"image_size": (8, 8)}, "--image_size"),
     ],
 )
