@@ -148,6 +148,17 @@ def launch_normalize(size: int) -> None:
     normalize(torch.zeros(2, 3, size, size, dtype=torch.uint8))
 
 
+def launch_layer_norm(width: int) -> None:
+    """Ten rows to bfloat16, and back."""
+    import torch
+
+    from fastdino.kernels.layer_norm import normalized
+
+    x, weight, bias = (torch.zeros(*shape, requires_grad=True) for shape in ((10, width), (width,), (width,)))
+    same, out = normalized(x, weight, bias, 1e-6, torch.bfloat16)
+    torch.autograd.grad((same, out), (x, weight, bias), (torch.zeros_like(same), torch.zeros_like(out)))
+
+
 LAUNCHES: dict[str, dict[str, Callable[[], None]]] = {
     "adamw_ema": {"arena": launch_adamw_ema},
     "dino_loss_configurations": {
@@ -156,6 +167,10 @@ LAUNCHES: dict[str, dict[str, Callable[[], None]]] = {
         "1 prototype, no local crops": lambda: launch_dino_loss(1, 1, ncrops=2),
     },
     "ema": {"4,096 parameters": launch_ema, "arena": launch_ema_arena},
+    "layer_norm": {
+        "384 values": lambda: launch_layer_norm(384),
+        "33 values": lambda: launch_layer_norm(33),
+    },
     "normalize": {
         "crops of 224 pixels": lambda: launch_normalize(224),
         "crops of 33 pixels": lambda: launch_normalize(33),

@@ -57,8 +57,8 @@ PAPER = 1_281_167 * 300 / (2.6 * 86_400 * 16)
 
 KINDS = {
     "products with weights": ("addmm", "mm", "convolution", "convolution_backward"),
-    "attention": ("bmm", "_softmax", "_softmax_backward_data", "fastdino_counted::"),
-    "norms of tokens": ("native_layer_norm", "native_layer_norm_backward"),
+    "attention": ("bmm", "_softmax", "_softmax_backward_data", "fastdino_counted::attention"),
+    "norms of tokens": ("native_layer_norm", "native_layer_norm_backward", "fastdino_counted::layer_norm"),
     "GELU": ("gelu", "gelu_backward"),
     "casts": ("_to_copy",),
     "copies": ("cat", "clone", "copy_", "select_backward", "slice_backward", "stack"),

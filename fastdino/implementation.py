@@ -19,7 +19,7 @@ from fastdino.doctor import record
 IMPLEMENTATIONS = ("auto", "triton", "torch", "reference")
 
 # What has a kernel; `fastdino doctor` judges each by itself.
-LOSS, TEACHER, UPDATE, NORMALISATION = OPERATIONS = ("loss", "teacher", "update", "normalisation")
+LOSS, TEACHER, UPDATE, NORMALISATION, NORMS = OPERATIONS = ("loss", "teacher", "update", "normalisation", "norms")
 
 OLDEST_CAPABILITY = (8, 0)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fastdino.models.vision_transformer import Attention, Block, Mlp, VisionTransformer
+from fastdino.models.block import Attention, Block, Mlp
+from fastdino.models.vision_transformer import VisionTransformer
 
 
 class OriginalBackbone(nn.Module):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from xformers import ops as xformers_ops
 
-from benchmarks.gpu_proofs import kernel_traffic, meta_attention, pytorch_traffic
+from benchmarks.gpu_proofs import kernel_traffic, meta_attention, meta_layer_norm, pytorch_traffic
 from benchmarks.gpu_proofs.concrete_case import Case
 from benchmarks.gpu_proofs.dispatch_counter import Count, total
 from benchmarks.gpu_proofs.meta_autocast import MetaAutocast
@@ -85,6 +85,9 @@ def _gpu_stand_ins(kernels: Kernels, counter: StepCounter) -> Iterator[None]:
         mock.patch.object(attention, "choose", return_value=("xformers", "")),
         mock.patch.object(Precision, "autocast", lambda _: MetaAutocast()),
         mock.patch.object(xformers_ops, "memory_efficient_attention", meta_attention.memory_efficient_attention),
+        mock.patch("fastdino.models.block.dtype_of_products", return_value=torch.bfloat16),
+        mock.patch("fastdino.kernels.layer_norm.forward", meta_layer_norm.forward),
+        mock.patch("fastdino.kernels.layer_norm.gradients", meta_layer_norm.gradients),
         mock.patch("fastdino.kernels.dino_loss.dino_loss_and_gradient_", dino_loss_and_gradient_),
         mock.patch("fastdino.kernels.adamw_ema.adamw_ema_", lambda *_: counter.note("adamw_ema_", kernels.tail)),
     )

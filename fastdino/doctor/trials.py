@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastdino.data.normalize import normalize
-from fastdino.implementation import LOSS, NORMALISATION, TEACHER, UPDATE, kernels
+from fastdino.implementation import LOSS, NORMALISATION, NORMS, TEACHER, UPDATE, kernels
 from fastdino.optim import clip_gradients
 from fastdino.reference import loss as reference
 
@@ -66,6 +66,7 @@ def makers(operation: str) -> tuple[Callable[[Sizes, torch.device], Trial], ...]
         TEACHER: (_average_of_lists, _average_of_arena),
         UPDATE: (_update_in_bfloat16, _update_in_float32, _skipped_update),
         NORMALISATION: (_normalisation,),
+        NORMS: (_norms,),
     }[operation]
 
 
@@ -334,4 +335,39 @@ def _normalisation(sizes: Sizes, device: torch.device) -> Trial:
         lambda: rounded_once(torch.float64),
         3 * crops.numel(),
         lambda: launch(crops, torch.bfloat16),
+    )
+
+
+def _norms(sizes: Sizes, device: torch.device) -> Trial:
+    """As many tokens as two crops have in patches of 16 pixels."""
+    launch, width, eps = kernels("layer_norm").normalized, 384, 1e-6
+    rows = 2 * sizes.images * ((sizes.pixels // 16) ** 2 + 1)
+    x, of_x, of_out = (torch.randn(rows, width, device=device) for _ in range(3))
+    weight, bias = torch.randn(2, width, device=device)
+    of_out = of_out.bfloat16()
+
+    def differentiated(
+        norm: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]], dtype: torch.dtype = torch.float32
+    ) -> Outputs:
+        leaves = [tensor.to(dtype).requires_grad_() for tensor in (x, weight, bias)]
+        same, out = norm(*leaves)
+        return [out.detach(), *torch.autograd.grad((same, out), leaves, (of_x.to(same.dtype), of_out.to(out.dtype)))]
+
+    def run() -> Outputs:
+        return differentiated(lambda *tensors: launch(*tensors, eps, torch.bfloat16))
+
+    def by_torch(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        return 1 * x, F.layer_norm(x, (width,), weight, bias, eps)
+
+    def plain() -> Outputs:
+        out, *gradients = differentiated(by_torch)
+        return [out.bfloat16(), *gradients]
+
+    return Trial(
+        "layer_norm to bfloat16, and back",
+        run,
+        plain,
+        lambda: differentiated(by_torch, torch.float64),
+        20 * x.numel(),
+        run,
     )

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from fastdino.errors import UserError
 from fastdino.models.backbones import embedding_width
+from fastdino.models.block import Block
 from fastdino.models.pretrained import Backbone
-from fastdino.models.vision_transformer import Block, VisionTransformer
+from fastdino.models.vision_transformer import VisionTransformer
 
 
 def plain(backbone: Backbone, *, fixed_size: bool) -> nn.Module:

@@ -15,9 +15,10 @@ from fastdino.errors import UserError
 from fastdino.evaluate.cuts import RESIZE_RATIO
 from fastdino.export.formats import Features
 from fastdino.files import write_atomically
+from fastdino.models.block import Block
 from fastdino.models.formats.huggingface import to_huggingface
 from fastdino.models.pretrained import Backbone
-from fastdino.models.vision_transformer import Block, VisionTransformer
+from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.models.weights import save_safetensors
 
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from fastdino.attention import Packing
 
-Branch: TypeAlias = Callable[[Tensor, Packing], Tensor]
+# Tokens (tokens, C) -> the same again, and what is to be added to them. The gradient of what goes on from the former
+# comes back into the branch with the other's.
+Branch: TypeAlias = Callable[[Tensor, Packing], tuple[Tensor, Tensor]]
 
 
 def rate_to_leave_out(device: torch.device) -> float:
@@ -31,23 +33,28 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.rate = rate
+        self.rate, self.drops = rate, rate > 0.0
+        # As a tensor, because compiled code would be another one for each number. Not as a buffer, which would travel:
+        # operations on GPUs take a scalar of the host's.
+        self.keep = torch.tensor(1.0 - rate)
 
     def forward(self, x: Tensor, packing: Packing, branch: Branch, only_first: bool = False) -> Tensor:
-        """Tokens (tokens, C) -> x + branch(x), where it is kept.
+        """Tokens (tokens, C) -> x + what the branch adds, where it is kept.
 
         With `only_first` the branch gives the first token of each sequence, and so does this.
         """
-        base = packing.first_tokens(x) if only_first else x
-        if self.rate == 0.0 or not self.training:
-            return base + branch(x, packing)
-        keep = 1.0 - self.rate
         of_base = packing.of_first_tokens if only_first else packing
+        if not (self.drops and self.training):
+            x, change = branch(x, packing)
+            return (packing.first_tokens(x) if only_first else x) + change
         # Compiled code wants the same shapes at each step.
-        if self.rate <= rate_to_leave_out(x.device) or torch.compiler.is_compiling():
-            kept = torch.empty(packing.sequences, dtype=x.dtype, device=x.device).bernoulli_(keep).div_(keep)
-            return _plus_scaled(base, branch(x, packing), of_base.spread(kept).unsqueeze(-1))
+        if torch.compiler.is_compiling() or self.rate <= rate_to_leave_out(x.device):
+            kept = (torch.rand(packing.sequences, dtype=x.dtype, device=x.device) < self.keep) / self.keep
+            x, change = branch(x, packing)
+            base = packing.first_tokens(x) if only_first else x
+            return _plus_scaled(base, change, of_base.spread(kept).unsqueeze(-1))
         # Drawn on the host, which has to know how many are left and should not have to ask a GPU.
+        keep = 1.0 - self.rate
         chosen = torch.rand(packing.sequences) < keep
         weight = 1 / keep
         if not chosen.any():
@@ -56,7 +63,9 @@ class DropPath(nn.Module):
         rest, tokens = packing.chosen(chosen)
         changed = of_base.chosen(chosen)[1] if only_first else tokens
         changed, tokens = (index.to(x.device, non_blocking=True) for index in (changed, tokens))
-        return base.index_add(0, changed, branch(x[tokens], rest).to(x.dtype), alpha=weight)
+        base = packing.first_tokens(x) if only_first else x
+        _, change = branch(x[tokens], rest)
+        return base.index_add(0, changed, change.to(x.dtype), alpha=weight)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.3f}"

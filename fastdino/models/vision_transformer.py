@@ -6,8 +6,7 @@ Shapes use B = images, N = patches + 1 (the CLS token comes first), C = embeddin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, cast
@@ -15,13 +14,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from fastdino.attention import Packing, attention, attention_rows
-from fastdino.models.drop_path import Branch, DropPath
-from fastdino.models.recompute import forgotten, nothing_forgotten
+from fastdino.attention import Packing
+from fastdino.models.block import Block, Layer, NormLayer, again
 
-NormLayer = Callable[[int], nn.Module]
 default_norm: NormLayer = partial(nn.LayerNorm, eps=1e-6)
 
 
@@ -37,108 +33,6 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(x).flatten(2).transpose(1, 2)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention within the sequences of a packing."""
-
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.scale = (dim // num_heads) ** -0.5
-        self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor, packing: Packing) -> Tensor:
-        """(tokens, C) -> (tokens, C)."""
-        q, k, v = self.queries_keys_values(x).unbind(1)
-        return self.proj(attention(q, k, v, packing).flatten(1))
-
-    def of_first_tokens(self, x: Tensor, packing: Packing) -> Tensor:
-        """(tokens, C) -> (sequences, C): what `forward` gives for the first token of each sequence."""
-        weight, bias = self.qkv.weight, self.qkv.bias
-        width = weight.shape[1]
-        q_bias, kv_bias = (None, None) if bias is None else (bias[:width], bias[width:])
-        q = F.linear(packing.first_tokens(x), weight[:width], q_bias).unflatten(-1, (self.num_heads, -1))
-        k, v = F.linear(x, weight[width:], kv_bias).unflatten(-1, (2, self.num_heads, -1)).unbind(1)
-        return self.proj(attention(q, k, v, packing.of_first_tokens, packing).flatten(1))
-
-    def queries_keys_values(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., 3, heads, C / heads)."""
-        return self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
-
-
-class Mlp(nn.Module):
-    """Linear - GELU (exact) - Linear."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.fc1(x)
-        activated = F.gelu(hidden)
-        with forgotten(activated, lambda: F.gelu(hidden)):
-            return self.fc2(activated)
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block; the two residual branches draw their stochastic depth independently.
-
-    Attributes:
-        attention_again: while it trains, its attention branch keeps nothing but its input; see
-            VisionTransformer.set_checkpointing.
-    """
-
-    attention_again = False
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        mlp_ratio: float,
-        qkv_bias: bool,
-        drop_path: float,
-        norm_layer: NormLayer,
-    ) -> None:
-        super().__init__()
-        self.norm1 = norm_layer(dim)
-        self.attn = Attention(dim, num_heads, qkv_bias)
-        self.drop_path = DropPath(drop_path)
-        self.norm2 = norm_layer(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-
-    def forward(self, x: Tensor, packing: Packing) -> Tensor:
-        """(tokens, C) -> (tokens, C)."""
-        x = self.drop_path(x, packing, partial(self._attend, self.attn))
-        return self.drop_path(x, packing, self._transform)
-
-    def of_first_tokens(self, x: Tensor, packing: Packing) -> Tensor:
-        """(tokens, C) -> (sequences, C): what `forward` gives for the first token of each sequence."""
-        x = self.drop_path(x, packing, partial(self._attend, self.attn.of_first_tokens), only_first=True)
-        return self.drop_path(x, packing.of_first_tokens, self._transform)
-
-    def _attend(self, attend: Branch, x: Tensor, packing: Packing) -> Tensor:
-        branch = partial(self._attend_once, attend)
-        if self.attention_again and self.training and torch.is_grad_enabled():
-            return _again(branch, x, packing)
-        return branch(x, packing)
-
-    def _attend_once(self, attend: Branch, x: Tensor, packing: Packing) -> Tensor:
-        normalised = self.norm1(x)
-        with forgotten(normalised, lambda: self.norm1(x)):
-            return attend(normalised, packing)
-
-    def _transform(self, x: Tensor, _: Packing) -> Tensor:
-        normalised = self.norm2(x)
-        with forgotten(normalised, lambda: self.norm2(x)):
-            return self.mlp(normalised)
-
-    def attention_rows(self, x: Tensor, rows: slice) -> Tensor:
-        """Tokens (B, N, C) -> (B, h, R, N): what the tokens `rows` look at in this block."""
-        q, k, _ = self.attn.queries_keys_values(self.norm1(x)).unbind(2)
-        return attention_rows(q[:, rows], k)
 
 
 class VisionTransformer(nn.Module):
@@ -198,6 +92,11 @@ class VisionTransformer(nn.Module):
         for block in self.blocks:
             cast(Block, block).attention_again = what == "attention"
 
+    def set_implementation(self, implementation: str) -> None:
+        """Who computes the norms of the blocks, as in implementation.choose."""
+        for block in self.blocks:
+            cast(Block, block).implementation = implementation
+
     @property
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
@@ -251,9 +150,9 @@ class VisionTransformer(nn.Module):
         last = cast(Block, self.blocks[-1])
         last.of_first_tokens = torch.compile(last.of_first_tokens, fullgraph=True)  # type: ignore[method-assign]
 
-    def _run(self, block: Branch, x: Tensor, packing: Packing) -> Tensor:
+    def _run(self, block: Layer, x: Tensor, packing: Packing) -> Tensor:
         if self.checkpointing == "block" and self.training and torch.is_grad_enabled():
-            return _again(block, x, packing)
+            return again(block, x, packing)
         return block(x, packing)
 
     def get_last_selfattention(self, x: Tensor) -> Tensor:
@@ -282,15 +181,6 @@ class VisionTransformer(nn.Module):
         for block in blocks:
             x = block(x, Packing((size,)))
             yield x.unflatten(0, size)
-
-
-def _again(branch: Branch, x: Tensor, packing: Packing) -> Tensor:
-    output: Tensor = checkpoint(branch, x, packing, use_reentrant=False, context_fn=_run_as_a_whole)
-    return output
-
-
-def _run_as_a_whole() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nothing_forgotten(), nothing_forgotten()
 
 
 def init_linear(module: nn.Module) -> None:

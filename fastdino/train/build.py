@@ -41,6 +41,9 @@ def build_trainee(config: TrainConfig, device: torch.device, world: World = ALON
     if config.checkpointing != "none":
         _checkpoint(student.backbone, config)
     teacher = _on(home, _network(config, 0.0, True))
+    for backbone in (student.backbone, teacher.backbone):
+        if isinstance(backbone, VisionTransformer):
+            backbone.set_implementation(config.implementation)
     teacher.load_state_dict(student.state_dict())
     if config.compile:
         _compile(student.backbone, teacher.backbone, config.arch)

@@ -21,7 +21,7 @@ pytest.importorskip("triton", reason="Triton is made for Linux only")
 pytest.importorskip("xformers", reason="xformers has no wheels for this machine")
 
 from benchmarks import roofline, step_traffic
-from benchmarks.gpu_proofs import meta_attention, pytorch_traffic
+from benchmarks.gpu_proofs import meta_attention, meta_layer_norm, pytorch_traffic
 from benchmarks.gpu_proofs.concrete_case import Case
 from benchmarks.gpu_proofs.dispatch_counter import Count, total
 from benchmarks.gpu_proofs.meta_autocast import MetaAutocast
@@ -31,7 +31,7 @@ from benchmarks.gpu_proofs.step_counter import Operation, StepCounter, addresses
 from benchmarks.gpu_proofs.step_on_meta import Kernels, original_step, our_step
 from fastdino import VisionTransformer, attention
 from fastdino.attention import Packing
-from fastdino.models.vision_transformer import Attention, Block
+from fastdino.models.block import Attention, Block
 from fastdino.train.fused_update import FusedUpdate
 
 META = torch.device("meta")
@@ -168,11 +168,17 @@ def product(tokens: int, inputs: int, outputs: int) -> int:
     return 2 * (tokens * inputs + inputs * outputs + outputs + tokens * outputs)
 
 
-def test_our_block_forward() -> None:
+@pytest.mark.parametrize("implementation", ["torch", "triton"])
+def test_our_block_forward(implementation: str) -> None:
     packing = Packing(((2, 5), (3, 3)))
     t, c = packing.tokens, WIDTH
     x, block = numbers(t, c), narrow_block()
-    norm = [("native_layer_norm", 4 * t * c + 2 * 4 * c + 4 * t * c + 2 * 4 * t), ("_to_copy", (4 + 2) * t * c)]
+    block.implementation = implementation
+    beside = 2 * 4 * c + 2 * 4 * t
+    norm = {
+        "torch": [("native_layer_norm", 2 * 4 * t * c + beside), ("_to_copy", (4 + 2) * t * c)],
+        "triton": [("fastdino_counted::layer_norm", (4 + 2) * t * c + beside)],
+    }[implementation]
     residual = ("add", (4 + 2 + 4) * t * c)
 
     def forward() -> None:
@@ -182,6 +188,8 @@ def test_our_block_forward() -> None:
     with (
         mock.patch.object(attention, "choose", return_value=("xformers", "")),
         mock.patch("xformers.ops.memory_efficient_attention", meta_attention.memory_efficient_attention),
+        mock.patch("fastdino.models.block.dtype_of_products", return_value=torch.bfloat16),
+        mock.patch("fastdino.kernels.layer_norm.forward", meta_layer_norm.forward),
     ):
         counted = operations(forward)
     assert counted == [
@@ -293,8 +301,7 @@ def test_weights_are_cast_once_a_network_by_the_original_and_never_by_ours(step:
     of_pass = 1 + 2 * DEPTH + 2 * DEPTH
     assert casts(step.original, "teacher") == weights_and_biases + of_pass + 2
     assert casts(step.original, "student") == weights_and_biases + 2 * of_pass + 2
-    # The last block takes the queries of class tokens by themselves.
-    assert casts(step.ours, "student") == 2 * DEPTH + 2 + 1
+    assert casts(step.ours, "student") == 2
 
 
 def test_ours_needs_fewer_bytes_and_launches_in_every_pass(step: step_traffic.Row) -> None:

@@ -81,9 +81,12 @@ def test_the_loss_as_launched_moves_128_bits_at_a_time(rows: list[dict[str, Any]
         ("adamw_and_ema", "arena", 10, 8),
         # 16 bytes, which become bfloat16.
         ("normalize_planes", "crops of 224 pixels", 1, 2),
+        # Sixteen float32 of each, which become or come from bfloat16; weight and bias.
+        ("normalize_rows", "384 values", 6, 2),
+        ("normalize_rows_gradient", "384 values", 11, 4),
     ],
 )
-def test_kernels_over_parameters_and_crops_move_128_bits_at_a_time_as_launched(
+def test_other_kernels_move_128_bits_at_a_time_as_launched(
     rows: list[dict[str, Any]], kernel: str, launched: str, loads: int, stores: int
 ) -> None:
     found = [r for r in rows if r["kernel"] == kernel and r["configuration"] == f"launch: {launched}"]

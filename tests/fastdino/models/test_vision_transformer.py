@@ -90,10 +90,10 @@ def test_drop_path_keeps_the_mean_and_drops_whole_sequences(rate: float) -> None
     layer, x = DropPath(rate), torch.ones(packing.tokens, 3)
     computed = []
 
-    def branch(tokens: Tensor, its_packing: Packing) -> Tensor:
+    def branch(tokens: Tensor, its_packing: Packing) -> tuple[Tensor, Tensor]:
         assert len(tokens) == its_packing.tokens
         computed.append(its_packing.sequences)
-        return tokens
+        return tokens, tokens
 
     y = layer(x, packing, branch) - x
     means = []
@@ -114,9 +114,9 @@ def test_first_tokens_alone_are_dropped_like_whole_sequences(rate: float) -> Non
     packing, layer = Packing(((6, 2), (5, 3))), DropPath(rate)
     x = torch.randn(packing.tokens, 4)
     torch.manual_seed(1)
-    whole = layer(x, packing, lambda tokens, _: tokens**2)
+    whole = layer(x, packing, lambda tokens, _: (tokens, tokens**2))
     torch.manual_seed(1)
-    first = layer(x, packing, lambda tokens, its_packing: its_packing.first_tokens(tokens) ** 2, only_first=True)
+    first = layer(x, packing, lambda tokens, of: (tokens, of.first_tokens(tokens) ** 2), only_first=True)
     assert torch.equal(first, packing.first_tokens(whole))
 
 
@@ -126,7 +126,7 @@ def test_a_branch_in_16_bits_is_added_in_float32() -> None:
     torch.manual_seed(0)
     x, branch = torch.randn(packing.tokens, 4, requires_grad=True), torch.randn(packing.tokens, 4).bfloat16()
     branch.requires_grad_()
-    y = layer(x, packing, lambda *_: branch)
+    y = layer(x, packing, lambda tokens, _: (tokens, branch))
     assert y.dtype == torch.float32
     kept = ((y - x).abs() > 0).any(dim=1, keepdim=True)
     assert not kept.all()
@@ -147,7 +147,7 @@ def test_left_out_sequences_have_no_part_in_the_branch() -> None:
     weights = torch.randn(packing.tokens, 4, dtype=torch.float64)
     for seed in range(20):
         torch.manual_seed(seed)
-        y = layer(x, packing, lambda tokens, _: tokens**2)
+        y = layer(x, packing, lambda tokens, _: (tokens, tokens**2))
         kept = ((y - x) != 0).any(dim=1, keepdim=True)
         torch.testing.assert_close(y, x + 2 * x**2 * kept)
         (gradient,) = torch.autograd.grad((y * weights).sum(), x)
@@ -158,7 +158,7 @@ def test_a_branch_may_be_dropped_for_all() -> None:
     packing, layer = Packing(((1, 2),)), DropPath(0.99)
     torch.manual_seed(0)
     x, weight = torch.randn(2, 4), torch.randn(4, requires_grad=True)
-    y = layer(x, packing, lambda tokens, _: tokens * weight)
+    y = layer(x, packing, lambda tokens, _: (tokens, tokens * weight))
     assert torch.equal(y, x)
     # Other processes wait for this gradient.
     y.sum().backward()
