@@ -18,7 +18,8 @@ from torch import Tensor
 
 from fastdino.doctor.findings import Finding
 from fastdino.doctor.timing import seconds_of
-from fastdino.doctor.trials import CHECKED, INTERPRETED, TIMED, Outputs, Sizes, Trial, makers
+from fastdino.doctor.trial import CHECKED, INTERPRETED, TIMED, Outputs, Sizes, Trial
+from fastdino.doctor.trials import makers
 
 # A kernel adds in another order than PyTorch; what it rounds, it rounds as often at the most.
 ALLOWED = 1.5

@@ -15,7 +15,8 @@ from benchmarks.gpu_proofs.interpreter import correct_bfloat16
 from fastdino.doctor import examine as module
 from fastdino.doctor.examine import error_of, examined
 from fastdino.doctor.findings import Finding
-from fastdino.doctor.trials import INTERPRETED, makers
+from fastdino.doctor.trial import INTERPRETED
+from fastdino.doctor.trials import makers
 from fastdino.implementation import OPERATIONS, kernels
 from fastdino.kernels.adamw_ema import StepScalars
 
