@@ -69,12 +69,21 @@ class LinearConfig(FeaturesConfig):
         "Folder with train/ and val/, each of class folders; or one of class folders, of which a fifth is the test.",
         group=OTHER,
     )
+    protocol: str = option(
+        "fast",
+        "fast: features are computed once and --lr is chosen; original: from other crops every epoch, as the original "
+        "does. (fastdino)",
+        group=OTHER,
+        choices=("fast", "original"),
+    )
     n_last_blocks: int = option(4, "Blocks whose CLS tokens are joined, for a vit_*.", group=OTHER)
     avgpool_patchtokens: bool = option(False, "Join the mean of the last block's patches, for a vit_*.", group=OTHER)
     epochs: int = option(100, "Passes over the features.", group=OTHER)
+    val_freq: int = option(1, "With --protocol original, epochs from one look at the test to the next.", group=OTHER)
     lr: tuple[float, ...] = option(
         (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
-        "Learning rates for 256 pictures a step, of which the best on held-out training pictures is taken.",
+        "Learning rates for 256 pictures a step, of which the best on held-out training pictures is taken; with "
+        "--protocol original one, or 0.001.",
         group=OTHER,
     )
     batch_size_per_gpu: int = option(128, "Pictures in one forward pass and in one step.", group=FEATURES)

@@ -19,7 +19,7 @@ from fastdino.errors import UserError
 from fastdino.evaluate.cuts import Cut, centre_crop
 from fastdino.evaluate.feature_cache import FeatureBatch, FeatureCache
 from fastdino.evaluate.fingerprints import of_features
-from fastdino.evaluate.loading import load_pictures
+from fastdino.evaluate.loading import Cutting, Prepare, load_pictures
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,9 @@ def stream_features(
     model.eval().to(device)
     key = None if cache is None else of_features(model, source, image_size, cut, torch.device(device).type)
     keys = [range(start, min(start + batch_size, len(source))) for start in range(0, len(source), batch_size)]
-    computed = _compute(model, source, keys, image_size, cut, num_workers, device, world)
+    computed = compute_features(
+        model, source, keys, Cutting(cut, image_size), num_workers=num_workers, device=device, world=world
+    )
     if cache is not None and key is not None:
         # All of them or none: whoever computes waits for the others.
         if all(world.gather(cache.has(key, source))):
@@ -135,18 +137,21 @@ def stream_features(
             progress.advance(task, len(batch.indices) + len(batch.skipped))
 
 
-def _compute(
+def compute_features(
     model: nn.Module,
     source: Source,
     keys: Sequence[Sequence[int]],
-    size: int,
-    cut: Cut,
+    prepare: Prepare,
+    *,
     num_workers: int,
     device: torch.device | str,
     world: World,
 ) -> Iterator[FeatureBatch]:
-    """Features of all `keys`, in turns: each process computes one of them and gets what the others computed."""
-    own = load_pictures(source, keys[world.rank :: world.size], size, cut, num_workers=num_workers)
+    """Features of the pictures at each of `keys`, a batch a key, by `model`, which is on `device` and evaluated.
+
+    The processes take turns: each computes one batch, and all get it.
+    """
+    own = load_pictures(source, keys[world.rank :: world.size], prepare, num_workers=num_workers)
     for start in range(0, len(keys), world.size):
         batch: FeatureBatch | None = None
         if start + world.rank < len(keys):

@@ -1,56 +1,26 @@
-"""Linear classification on frozen features (paper, section 4.1), computed once from the middle of each picture."""
+"""Linear classification on frozen features (paper, section 4.1), computed once or, as in the original, every epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fastdino.config import LinearConfig
 from fastdino.errors import UserError
-from fastdino.evaluate.extractor import extractor
+from fastdino.evaluate.extractor import Extractor, extractor
 from fastdino.evaluate.features import report_skipped
-from fastdino.evaluate.knn import target_ranks
-from fastdino.evaluate.linear_data import hold_out, measure_tokens
+from fastdino.evaluate.linear_classifier import PIECE, LinearClassifier, load_classifier, save_classifier
+from fastdino.evaluate.linear_crops import train_on_crops
+from fastdino.evaluate.linear_data import LinearData, hold_out, measure_tokens
 from fastdino.evaluate.linear_grid import train_grid
 from fastdino.evaluate.output import write_numbers, writing_to
-from fastdino.models.weights import read_weights, save_weights, strip_prefix
 
-# Logits of this many pictures at once: with 1000 classes and 11 learning rates they take 45 MB.
-PIECE = 1024
+# The original's learning rate, for its protocol without --lr.
+ORIGINAL_RATE = 0.001
 DIVERGED = "the classifier diverged with every learning rate: give lower --lr"
-
-
-@dataclass(frozen=True)
-class LinearClassifier:
-    """`weight` (classes, D) and `bias` (classes,), float32."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def accuracy(self, features: Tensor, labels: Tensor) -> dict[str, Any]:
-        """Accuracies in percent on features (m, D), labels (m,) int64, of which those from `classes` on count as wrong.
-
-        Returns `top1`, `top5` (from five classes on) and `per_class` {label: top-1} of the labels that occur.
-        """
-        classes = len(self.bias)
-        unknown = max(0, int(labels.max()) + 1 - classes)
-        ranks = torch.cat(
-            [
-                target_ranks(F.pad(F.linear(piece, self.weight, self.bias), (0, unknown), value=-torch.inf), wanted)
-                for piece, wanted in zip(features.split(PIECE), labels.split(PIECE), strict=True)
-            ]
-        )
-        result: dict[str, Any] = {"top1": _percent(ranks < 1)}
-        if classes >= 5:
-            result["top5"] = _percent(ranks < 5)
-        result["per_class"] = {label: _percent(ranks[labels == label] < 1) for label in labels.unique().tolist()}
-        return result
 
 
 def linear_accuracy(
@@ -123,56 +93,31 @@ def train_classifier(
     return classifier, rate
 
 
-def save_classifier(classifier: LinearClassifier, path: Path) -> None:
-    """Write the original's layout, in which DistributedDataParallel's `module.` is part of the names."""
-    state = {"module.linear.weight": classifier.weight.cpu(), "module.linear.bias": classifier.bias.cpu()}
-    save_weights({"state_dict": state}, path)
-
-
-def load_classifier(path: str | Path) -> LinearClassifier:
-    """What `save_classifier` or the original's eval_linear.py wrote. Raises UserError for any other file."""
-    content = read_weights(path)
-    state = content.get("state_dict", content)
-    state = strip_prefix(strip_prefix(state, "module."), "linear.") if isinstance(state, dict) else {}
-    weight, bias = state.get("weight"), state.get("bias")
-    if not (isinstance(weight, Tensor) and isinstance(bias, Tensor) and weight.ndim == 2 and len(weight) == len(bias)):
-        raise UserError(f"{path} holds no linear.weight and linear.bias: give a classifier as --pretrained_linear")
-    return LinearClassifier(weight.float(), bias.float())
-
-
 def run(config: LinearConfig) -> dict[str, Any]:
     """The command `fastdino linear`: train and measure a linear classifier, print and return the numbers.
 
     Returns `linear` as `linear_accuracy` does, with class names in `per_class`, and `train_pictures`, `val_pictures`,
-    `classes`, `split` (whether the test part was split off) and `skipped`; `output` gets the same as JSON. Raises
-    UserError for everything that the user can mend.
+    `classes`, `split` (whether the test part was split off) and `skipped`; by the original's protocol `linear` has
+    `by_epoch`, top-1 of the epochs measured, and `best`, the highest. `output` gets the same as JSON. Raises UserError
+    for everything that the user can mend.
     """
     classifier = load_classifier(config.pretrained_linear) if config.pretrained_linear else None
     if classifier is None:
-        _check_settings(config.lr, config.epochs, config.batch_size_per_gpu)
+        _check_config(config)
     with extractor(config) as extract:
         data = measure_tokens(config, extract, trained_classes=None if classifier is None else len(classifier.bias))
-    console = extract.console
-    for note in data.notes:
-        console.print(note, markup=False, soft_wrap=True)
-    report_skipped(console, data.skipped)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    rate = None
-    if classifier is None:
-        classifier, rate = train_classifier(
-            data.train.features.to(device),
-            data.train.labels.to(device),
-            config.lr,
-            classes=data.train_classes,
-            epochs=config.epochs,
-            batch_size=config.batch_size_per_gpu,
-            seed=config.seed,
-        )
-        if extract.world.is_main:
-            with writing_to(config.output_dir, "--output_dir") as folder:
-                folder.mkdir(parents=True, exist_ok=True)
-                save_classifier(classifier, folder / "linear.pth")
-    elif classifier.weight.shape[1] != data.test.features.shape[1]:
+        console, device = extract.console, extract.device
+        for note in data.notes:
+            console.print(note, markup=False, soft_wrap=True)
+        report_skipped(console, data.skipped)
+        trained: dict[str, Any] = {"lr": None}
+        if classifier is None:
+            classifier, trained = _train(config, extract, data)
+            if extract.world.is_main:
+                with writing_to(config.output_dir, "--output_dir") as folder:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    save_classifier(classifier, folder / "linear.pth")
+    if classifier.weight.shape[1] != data.test.features.shape[1]:
         raise UserError(
             f"{config.pretrained_linear} takes {classifier.weight.shape[1]} features and the backbone gives "
             f"{data.test.features.shape[1]}: give the --n_last_blocks and --avgpool_patchtokens of its training"
@@ -181,12 +126,45 @@ def run(config: LinearConfig) -> dict[str, Any]:
     measured = classifier.accuracy(data.test.features.to(device), data.test.labels.to(device))
     measured["per_class"] = {data.class_names[label]: value for label, value in measured["per_class"].items()}
     top5 = f", Top5: {measured['top5']}" if "top5" in measured else ""
-    chosen = "" if rate is None else f" (learning rate {rate:g})"
+    chosen = "" if trained["lr"] is None else f" (learning rate {trained['lr']:g})"
     console.print(f"Linear classifier result: Top1: {measured['top1']}{top5}{chosen}", markup=False, soft_wrap=True)
-    result = {"linear": {**measured, "lr": rate}, **data.counts()}
+    if "best" in trained:
+        console.print(f"Best of the epochs measured: Top1: {trained['best']}", markup=False, soft_wrap=True)
+    result = {"linear": {**measured, **trained}, **data.counts()}
     if extract.world.is_main:
         write_numbers(result, config.output)
     return result
+
+
+def _train(config: LinearConfig, extract: Extractor, data: LinearData) -> tuple[LinearClassifier, dict[str, Any]]:
+    """The classifier, and what is known of its training."""
+    if config.protocol == "original":
+        _check_features(data.train.features, data.train.labels)
+        (rate,) = (ORIGINAL_RATE,) if config.lr == LinearConfig.lr else config.lr
+        classifier, by_epoch = train_on_crops(
+            extract, data, rate=rate, epochs=config.epochs, val_freq=config.val_freq, seed=config.seed
+        )
+        return classifier, {"lr": rate, "by_epoch": by_epoch, "best": max(by_epoch.values())}
+    classifier, rate = train_classifier(
+        data.train.features.to(extract.device),
+        data.train.labels.to(extract.device),
+        config.lr,
+        classes=data.train_classes,
+        epochs=config.epochs,
+        batch_size=config.batch_size_per_gpu,
+        seed=config.seed,
+    )
+    return classifier, {"lr": rate}
+
+
+def _check_config(config: LinearConfig) -> None:
+    _check_settings(config.lr, config.epochs, config.batch_size_per_gpu)
+    if config.protocol == "original" and config.lr != LinearConfig.lr and len(config.lr) > 1:
+        raise UserError(
+            f"--protocol original takes one --lr, not {len(config.lr)}: it has no pictures held out to choose by"
+        )
+    if config.val_freq < 1:
+        raise UserError(f"--val_freq is {config.val_freq}: give a number of epochs from 1 on")
 
 
 def _check_settings(learning_rates: Sequence[float], epochs: int, batch_size: int) -> None:
@@ -201,7 +179,3 @@ def _check_features(features: Tensor, labels: Tensor) -> None:
         raise UserError("a linear classifier tells classes apart: give training pictures of at least two classes")
     if not features.isfinite().all():
         raise UserError("the features hold NaN or infinity: the backbone has diverged, give another checkpoint")
-
-
-def _percent(right: Tensor) -> float:
-    return int(right.sum()) * 100.0 / len(right)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdino.config import LinearConfig
+from fastdino.data.sources import Source
 from fastdino.errors import UserError
 from fastdino.evaluate.backbone import backbone_of
 from fastdino.evaluate.extractor import Extractor
@@ -49,12 +50,24 @@ class Part:
 
 
 @dataclass(frozen=True)
+class TrainingPictures:
+    """Those at `indices` (n,) int64 of a source, and what makes features of them at `image_size`."""
+
+    model: nn.Module
+    source: Source
+    indices: Tensor
+    image_size: int
+
+
+@dataclass(frozen=True)
 class LinearData:
-    """What trains (nothing, for a trained classifier) and what is measured.
+    """What trains (nothing, for a trained classifier), as `pictures` and as features of their middle, and what is
+    measured.
 
     Labels are places in `class_names`, of which the first `train_classes` can be answered.
     """
 
+    pictures: TrainingPictures
     train: Part
     test: Part
     train_classes: int
@@ -98,29 +111,42 @@ def measure_tokens(config: LinearConfig, extract: Extractor, trained_classes: in
             "class folders: give the folder that it was trained for"
         )
     backbone = backbone_of(config)
-    model = backbone.model
-    if isinstance(model, VisionTransformer):
-        if not 1 <= config.n_last_blocks <= len(model.blocks):
-            raise UserError(f"--n_last_blocks is {config.n_last_blocks}: give a number from 1 to {len(model.blocks)}")
-        model = LastBlocks(model, config.n_last_blocks, config.avgpool_patchtokens)
+    model = tokens_of(backbone.model, config)
     if trained_classes is not None:
         part = labelled_features(model, backbone.image_size, sources[-1], extract)
         names += [name for name in sources[-1].classes if name not in names]
         labels = torch.tensor([names.index(name) for name in sources[-1].classes])[part.labels]
         _check_test(labels)
         nothing = Part(part.features[:0], labels[:0])
-        return LinearData(nothing, Part(part.features, labels), trained_classes, names, False, part.skipped, notes=[])
-    data = pair_up(sources, [labelled_features(model, backbone.image_size, source, extract) for source in sources])
+        pictures = TrainingPictures(model, sources[0], part.indices[:0], backbone.image_size)
+        return LinearData(
+            pictures, nothing, Part(part.features, labels), trained_classes, names, False, part.skipped, notes=[]
+        )
+    parts = [labelled_features(model, backbone.image_size, source, extract) for source in sources]
+    data, indices = pair_up(sources, parts), parts[0].indices
     train, notes = Part(data.train_features, data.train_labels), list(data.notes)
     if data.val_features is not None and data.val_labels is not None:
         test = Part(data.val_features, data.val_labels)
     else:
         mask = hold_out(train.labels, config.seed)
         test = Part(train.features[mask], train.labels[mask])
-        train = Part(train.features[~mask], train.labels[~mask])
+        train, indices = Part(train.features[~mask], train.labels[~mask]), indices[~mask]
         notes.append("There is no train/ and val/: a fifth of each class, drawn by --seed, is the test")
     _check_test(test.labels)
-    return LinearData(train, test, len(names), data.class_names, data.val_labels is None, data.skipped, notes)
+    pictures = TrainingPictures(model, sources[0], indices, backbone.image_size)
+    return LinearData(pictures, train, test, len(names), data.class_names, data.val_labels is None, data.skipped, notes)
+
+
+def tokens_of(backbone: nn.Module, config: LinearConfig) -> nn.Module:
+    """What a classifier gets: for a VisionTransformer its last blocks, else its features.
+
+    Raises UserError for more blocks than there are.
+    """
+    if not isinstance(backbone, VisionTransformer):
+        return backbone
+    if not 1 <= config.n_last_blocks <= len(backbone.blocks):
+        raise UserError(f"--n_last_blocks is {config.n_last_blocks}: give a number from 1 to {len(backbone.blocks)}")
+    return LastBlocks(backbone, config.n_last_blocks, config.avgpool_patchtokens)
 
 
 def _check_test(labels: Tensor) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from fastdino.cores import usable_cores
@@ -25,13 +27,28 @@ class Batch(NamedTuple):
     skipped: dict[str, str]
 
 
+# What is made of an RGB picture, of which the index in its source is given too.
+Prepare = Callable[[Image.Image, int], Image.Image]
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """The same `cut` of every picture, of `size`."""
+
+    cut: Cut
+    size: int
+
+    def __call__(self, image: Image.Image, index: int) -> Image.Image:
+        return self.cut(image, self.size)
+
+
 def load_pictures(
-    source: Source, keys: Sequence[Sequence[int]], size: int, cut: Cut, *, num_workers: int
+    source: Source, keys: Sequence[Sequence[int]], prepare: Prepare, *, num_workers: int
 ) -> Iterator[Batch]:
     """The pictures at each of `keys`, a batch a key, in their order."""
     workers = min(num_workers, usable_cores())
     loader: DataLoader[Batch] = DataLoader(
-        _Batches(source, size, cut),  # type: ignore[arg-type]  # a mapping from keys to items is all that it needs
+        _Batches(source, prepare),  # type: ignore[arg-type]  # a mapping from keys to items is all that it needs
         batch_size=None,
         sampler=keys,
         # Starting processes takes longer than reading one batch.
@@ -49,10 +66,9 @@ class _Batches:
     small.
     """
 
-    def __init__(self, source: Source, size: int, cut: Cut) -> None:
+    def __init__(self, source: Source, prepare: Prepare) -> None:
         self.source = source
-        self.size = size
-        self.cut = cut
+        self.prepare = prepare
 
     def __getitem__(self, indices: Sequence[int]) -> Batch:
         pictures: list[npt.NDArray[np.uint8]] = []
@@ -60,7 +76,7 @@ class _Batches:
         skipped: dict[str, str] = {}
         for index in indices:
             try:
-                picture = self.cut(read_image(self.source.read(index)), self.size)
+                picture = self.prepare(read_image(self.source.read(index)), index)
             except UnreadableImage as error:
                 skipped[self.source.name(index)] = str(error)
             except OSError as error:

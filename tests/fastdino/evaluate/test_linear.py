@@ -14,7 +14,8 @@ from torch import Tensor
 from fastdino.config import LinearConfig
 from fastdino.errors import UserError
 from fastdino.evaluate import linear
-from fastdino.evaluate.linear import LinearClassifier, linear_accuracy, load_classifier, save_classifier
+from fastdino.evaluate.linear import linear_accuracy
+from fastdino.evaluate.linear_classifier import LinearClassifier, load_classifier, save_classifier
 from fastdino.evaluate.linear_data import LastBlocks, hold_out
 from fastdino.models.vision_transformer import VisionTransformer
 
