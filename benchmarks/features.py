@@ -6,8 +6,8 @@
 The original's way: torchvision's ImageFolder, Resize(256, bicubic), CenterCrop(224), ToTensor and Normalize in a
 DataLoader, and its forward pass in float32. Both have the same weights and workers, take turns, and must give the same
 features. CPU seconds are those of all processes: on a machine with other work, their ratio is the steadier one. A
-second command finds the features kept. `share_of_loading` is that of reading and cutting in our CPU seconds; the rest is
-the network.
+second command finds the features kept. `share_of_loading` is that of reading and cutting in our CPU seconds; the rest
+is the network.
 """
 
 from __future__ import annotations
