@@ -13,8 +13,9 @@ import torch
 from fastdino.data import engine
 from fastdino.data.batches import DTYPES, Batch, BatchSettings, counted, nothing_readable, opening, unexpected
 from fastdino.data.memory import BatchMemory
+from fastdino.data.order import EpochOrder
 from fastdino.data.reading import UnreadableImage, read_image, reason_of
-from fastdino.data.sources import Source, file_table
+from fastdino.data.sources import Source, announcing, file_table
 from fastdino.errors import UserError
 
 
@@ -48,6 +49,7 @@ class NativeBatches:
         self._settings = settings
         self._memory = BatchMemory(settings.batch_size, settings.recipe.sizes(), DTYPES[settings.output])
         self._sequential = bool(getattr(settings.source, "sequential", False))
+        self._announce = announcing(settings.source)
         # One that is done while the next is on its way, and enough samples in flight for every thread.
         self._depth = 2 + math.ceil(2 * settings.threads / settings.batch_size)
         self._run: _Run | None = None
@@ -85,13 +87,15 @@ class NativeBatches:
             self._spent = self.stats()
             run, self._run = self._run, None
             run.pool.close()
+            if self._announce is not None:
+                self._announce(np.empty(0, dtype=np.int64), True)
 
     def _restart(self, run: _Run, epoch: int, batch: int) -> None:
         run.pool.cancel()
         run.ahead.clear()
         if self._sequential:
             self._settings.source.start_epoch(epoch)  # type: ignore[attr-defined]
-        self._submit(run, epoch, batch)
+        self._submit(run, epoch, batch, anew=True)
 
     def _fill(self, run: _Run) -> None:
         while 0 < len(run.ahead) < self._depth:
@@ -104,12 +108,15 @@ class NativeBatches:
                 # A stream's next epoch begins when the loader gets there.
                 return
 
-    def _submit(self, run: _Run, epoch: int, batch: int) -> None:
+    def _submit(self, run: _Run, epoch: int, batch: int, anew: bool = False) -> None:
         crops = self._memory.crops()
         addresses = [crop.data_ptr() for crop in crops]
         first = self._settings.first_position(batch)
         # First here, so that the memory is held for as long as threads may write to it.
         run.ahead.append(_Ahead(epoch, batch, crops))
+        if self._announce is not None:
+            order = EpochOrder(self._settings.seed, epoch, len(self._settings.source))
+            self._announce(order[np.arange(first, first + self._settings.batch_size)], anew)
         run.pool.submit(engine.word(epoch), first, self._settings.batch_size, addresses)
 
     def _new_pool(self) -> Any:

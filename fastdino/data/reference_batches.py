@@ -46,6 +46,8 @@ class ReferenceBatches:
         for _ in range(math.ceil(self._settings.batch_size / _CHUNK)):
             chunk = next(self._running)
             skipped.update(chunk.skipped)
+            if chunk.mistake is not None:
+                raise UserError(chunk.mistake)
             if chunk.crops is None:
                 raise UserError(nothing_readable(self._settings.source, chunk.skipped))
             parts.append((chunk.crops, chunk.labels))

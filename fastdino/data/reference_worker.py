@@ -13,7 +13,7 @@ from PIL import Image
 from fastdino.data.batches import unexpected
 from fastdino.data.plan import CropRecipe, crop_plan
 from fastdino.data.reading import UnreadableImage, read_image, reason_of
-from fastdino.data.sources import Source
+from fastdino.data.sources import Source, announcing
 from fastdino.errors import UserError
 from fastdino.reference.augment import apply_plan
 
@@ -32,12 +32,14 @@ class Chunk:
     /dev/shm, of which a container has 64 MB.
 
     `crops` has one (pictures, 3, size, size) uint8 array a crop and is None when no picture of the source can
-    be read. An exception would reach the parent as the text of a stack trace.
+    be read, or the source has raised a UserError: `mistake` is its sentence. An exception would reach the parent as the
+    text of a stack trace.
     """
 
     crops: list[npt.NDArray[np.uint8]] | None
     labels: npt.NDArray[np.int64]
     skipped: dict[str, str]
+    mistake: str | None = None
 
 
 class ChunkMaker:
@@ -50,11 +52,16 @@ class ChunkMaker:
         self._unreadable: dict[int, str] = {}
 
     def __getitem__(self, task: Task) -> Chunk:
+        if (announce := announcing(self.source)) is not None:
+            announce(task.indices, True)
         crops = self._allocate(len(task.indices))
         labels = np.empty(len(task.indices), dtype=np.int64)
         skipped: dict[str, str] = {}
         for slot, index in enumerate(task.indices.tolist()):
-            found = self._first_readable(index, skipped)
+            try:
+                found = self._first_readable(index, skipped)
+            except UserError as error:
+                return Chunk(None, labels, skipped, str(error))
             if found is None:
                 return Chunk(None, labels, skipped)
             image, used = found

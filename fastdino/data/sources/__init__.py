@@ -3,7 +3,7 @@
 from fastdino.data.sources.folder import FolderSource
 from fastdino.data.sources.iterable import IterableSource
 from fastdino.data.sources.opening import open_source
-from fastdino.data.sources.protocol import EXTENSIONS, FileTable, Source, file_table
+from fastdino.data.sources.protocol import EXTENSIONS, FileTable, Source, announcing, file_table
 from fastdino.data.sources.subset import Subset
 from fastdino.data.sources.tar import TarSource
 
@@ -15,6 +15,7 @@ __all__ = [
     "Source",
     "Subset",
     "TarSource",
+    "announcing",
     "file_table",
     "open_source",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastdino.data.sources import cache
-from fastdino.data.sources.protocol import FileTable, check_index
+from fastdino.data.sources.protocol import FileTable, check_index, check_size, printable
 from fastdino.data.sources.scan import Scan, check_folder, natural, scan
 
 # Smaller sets are scanned faster than a person notices.
@@ -54,11 +54,12 @@ class FolderSource:
 
     def read(self, index: int) -> bytes:
         with open(os.path.join(os.fsencode(self.root), self._raw_name(index)), "rb") as file:
+            check_size(os.fstat(file.fileno()).st_size)
             return file.read()
 
     def name(self, index: int) -> str:
-        """Path below the root, with slashes; bytes that are not UTF-8 are shown escaped."""
-        return self._raw_name(index).decode(errors="backslashreplace")
+        """Path below the root, with slashes; bytes that are not UTF-8, or that no text has, are shown escaped."""
+        return printable(self._raw_name(index))
 
     def label(self, index: int) -> int:
         return int(self._labels[index])

@@ -16,10 +16,16 @@ from fastdino.errors import UserError
 
 def open_source(data_path: str | os.PathLike[str] | Source | Iterable[Any]) -> Source:
     """The source that `data_path` means: a folder's pictures; the tar shards that it holds instead of pictures, that it
-    names, or that its pattern matches; the source that it already is; or an iterable of bytes.
+    names, or that its pattern matches, in a store if it is a URL; the source that it already is; or an iterable of
+    bytes.
 
     Raises UserError for anything else, and where nothing can be read.
     """
+    if isinstance(data_path, str) and "://" in data_path:
+        # A folder's pictures are read without it.
+        from fastdino.data.sources.remote import RemoteTarSource
+
+        return RemoteTarSource(data_path)
     if isinstance(data_path, (str, os.PathLike)):
         return TarSource(data_path) if _names_shards(Path(data_path)) else FolderSource(data_path)
     if isinstance(data_path, Source):

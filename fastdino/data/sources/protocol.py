@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+# Beyond this no file is a picture: one that claims to be must not fill the memory.
+MOST_BYTES = 1 << 30
 EXTENSIONS = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm")
 
 
@@ -15,8 +18,9 @@ class Source(Protocol):
     """Pictures by number. An implementation must survive pickling, because worker processes receive a copy, and being
     read by several threads at once.
 
-    Two things may be added: a method `files() -> FileTable | None`, with which pictures are read without Python; and
-    `sequential = True` for what can only be read from its beginning to its end (see `IterableSource`).
+    Three things may be added: a method `files() -> FileTable | None`, with which pictures are read without Python;
+    `sequential = True` for what can only be read from its beginning to its end (see `IterableSource`); and a method
+    `announce(indices, anew)`, which is told what will be read soon (see `RemoteTarSource`).
     """
 
     classes: list[str]
@@ -75,3 +79,22 @@ def check_index(index: int, count: int) -> None:
     """Raise IndexError for a picture that does not exist: negative numbers do not count from the end."""
     if not 0 <= index < count:
         raise IndexError(f"picture {index} of {count}")
+
+
+def check_size(size: int) -> None:
+    """Raise OSError for a file of more than MOST_BYTES."""
+    if size > MOST_BYTES:
+        raise OSError("larger than 1 GiB")
+
+
+def announcing(source: Source) -> Callable[[npt.NDArray[np.int64], bool], None] | None:
+    """The `announce` of a source that has one."""
+    return getattr(source, "announce", None)
+
+
+def printable(raw: bytes) -> str:
+    """A file's name as it may be shown: what is no UTF-8, and what would steer a terminal, is escaped."""
+    name = raw.decode(errors="backslashreplace")
+    if name.isprintable():
+        return name
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)

@@ -6,13 +6,14 @@ import pickle
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 
 from fastdino import native
 from fastdino.data import MultiCropLoader
-from fastdino.data.sources import FileTable, Source, Subset, TarSource, open_source, tar
+from fastdino.data.sources import FileTable, Source, Subset, TarSource, open_source, tar_index
 from fastdino.errors import UserError
 from tests.fastdino.prepare.pictures import encoded, photo
 
@@ -48,13 +49,13 @@ def _read_by_table(table: FileTable) -> list[bytes]:
 def readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Shards that were read through since, with a cache of the test's own."""
     done: list[str] = []
-    read_through = tar._read_through
+    read_through = tar_index.read_through
 
-    def counted(shard: str) -> tuple[tar._Index, bool]:
-        done.append(shard)
-        return read_through(shard)
+    def counted(file: IO[bytes], size: int, said: str) -> tuple[tar_index.Index, bool]:
+        done.append(said)
+        return read_through(file, size, said)
 
-    monkeypatch.setattr(tar, "_read_through", counted)
+    monkeypatch.setattr(tar_index, "read_through", counted)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return done
 
