@@ -101,3 +101,30 @@ def test_every_optimizer_steps(name: str) -> None:
 def test_unknown_optimizer_is_named() -> None:
     with pytest.raises(ValueError, match="adamw, sgd, lars"):
         build_optimizer("adam", nn.Linear(1, 1))
+
+
+def test_adamw_steps_in_one_pass_as_torch_does_in_many() -> None:
+    ours, plain = tiny_network(), tiny_network()
+    plain.load_state_dict(ours.state_dict())
+    optimizers = build_optimizer("adamw", ours), torch.optim.AdamW(get_params_groups(plain), foreach=False)
+    assert all(group["fused"] for group in optimizers[0].param_groups)
+    for _ in range(3):
+        for p, q in zip(ours.parameters(), plain.parameters(), strict=True):
+            if p.requires_grad:
+                p.grad = torch.randn_like(p)
+                q.grad = p.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for p, q in zip(ours.parameters(), plain.parameters(), strict=True):
+        # A dozen roundings a step, of the step and of the parameter.
+        torch.testing.assert_close(p, q, rtol=3 * 2**-24, atol=3 * 12 * 2**-24 * 1e-3)
+
+
+def test_how_adamw_steps_is_no_part_of_a_checkpoint() -> None:
+    network = tiny_network()
+    optimizer = build_optimizer("adamw", network)
+    state = optimizer.state_dict()
+    assert [group["fused"] for group in state["param_groups"]] == [None, None]
+    optimizer.load_state_dict(state)
+    assert all(group["fused"] for group in optimizer.param_groups)
+    torch.optim.AdamW(get_params_groups(network)).load_state_dict(state)
