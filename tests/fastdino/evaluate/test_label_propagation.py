@@ -6,19 +6,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastdino.evaluate.label_propagation import LabelledFrame, LabelPropagation, propagate
+from fastdino.reference import label_propagation as reference
 
 
 def in_full(target: Tensor, frames: list[LabelledFrame], radius: int, topk: int) -> Tensor:
-    """The original's formula, with a matrix of all patches by all patches, in float64."""
-    height, width, _ = target.shape
-    places = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"), dim=-1).flatten(0, 1)
-    near = ((places[:, None] - places).abs() <= (radius or height * width)).all(dim=-1)
-    sources = torch.cat([frame.tokens.flatten(0, 1) for frame in frames]).double()
-    affinity = (target.flatten(0, 1).double() @ sources.T / 0.1).exp() * near.repeat(1, len(frames))
-    least = affinity.topk(min(topk, affinity.shape[1]), dim=1).values[:, -1:]
-    affinity[affinity < least] = 0
-    labels = torch.cat([frame.labels.flatten(0, 1) for frame in frames]).double()
-    return (affinity / affinity.sum(dim=1, keepdim=True) @ labels).view(height, width, -1)
+    """The plain formula, in float64."""
+    return reference.propagate(
+        target.double(), [(tokens.double(), labels.double()) for tokens, labels in frames], radius=radius, topk=topk
+    )
 
 
 def random_frame(height: int, width: int, generator: torch.Generator) -> LabelledFrame:
