@@ -18,7 +18,7 @@ from fastdino.evaluate.copies import ORIGINALS, Copies, read_copies
 from fastdino.evaluate.cuts import square
 from fastdino.evaluate.extractor import extractor
 from fastdino.evaluate.features import Features, report_skipped
-from fastdino.evaluate.neighbours import nearest
+from fastdino.evaluate.neighbours import check_finite, nearest
 from fastdino.evaluate.output import write_numbers
 from fastdino.evaluate.ranking import average_precision, positive_ranks
 from fastdino.models.vision_transformer import VisionTransformer
@@ -56,8 +56,9 @@ class Whitening(NamedTuple):
 def learn_whitening(features: Tensor) -> Whitening:
     """From features (n, D), in float64, as in the original, which takes second moments for the covariance.
 
-    Those are not centred, though what is whitened is: its figures depend on it.
+    Those are not centred, though what is whitened is: its figures depend on it. Raises UserError for features with NaN.
     """
+    check_finite(features)
     features = features.double()
     variances, directions = torch.linalg.eigh(features.T @ features / len(features))
     variances = variances.clamp(min=float(variances.max()) * SMALLEST_VARIANCE)
@@ -101,6 +102,8 @@ def run(config: CopyDetectionConfig) -> dict[str, Any]:
     database = queries.features[queries.indices < len(copies.originals)].to(device)
     searching = queries.features.to(device)
     originals = len(database)
+    if not originals:
+        raise UserError(f"none of the pictures in {ORIGINALS}/ can be read: give pictures that Pillow can open")
     more, learnt_from = others
     if more is not None:
         database = torch.cat((database, more.features.to(device)))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from fastdino.data.normalize import normalize
 from fastdino.errors import UserError
 from fastdino.evaluate.label_propagation import LabelledFrame, LabelPropagation
+from fastdino.evaluate.neighbours import check_finite
 from fastdino.models.vision_transformer import VisionTransformer
 
 Frame = npt.NDArray[np.uint8]
@@ -55,7 +56,7 @@ class Follower:
     def mask_of(self, frame: Frame) -> Labels:
         """The mask (H, W) of the next frame (H, W, 3), RGB; of the first that which was given.
 
-        Raises UserError for a frame of another size than the mask.
+        Raises UserError for a frame of another size than the mask, and for features with NaN.
         """
         height, width = self.first_mask.shape
         if frame.shape[:2] != (height, width):
@@ -65,6 +66,7 @@ class Follower:
             )
         tokens = _tokens(self.model, frame, self._seen_size, self.device)
         if self._propagation is None:
+            check_finite(tokens)
             labels = _one_hot(self.first_mask, self._objects, *tokens.shape[:2]).to(self.device)
             self._propagation = LabelPropagation(LabelledFrame(tokens, labels), **self._options)
             return self.first_mask

@@ -49,6 +49,11 @@ def nearest(gallery: Tensor, queries: Tensor | None, k: int) -> Iterator[Neighbo
 def unit_length(features: Tensor) -> Tensor:
     """Rows (n, D) divided by their L2 norm. Raises UserError where a number is NaN or infinite."""
     # A NaN compares as smaller than nothing and would be counted as a right answer.
+    check_finite(features)
+    return F.normalize(features, dim=1)
+
+
+def check_finite(features: Tensor) -> None:
+    """Raise UserError where a number is NaN or infinite."""
     if not bool(features.isfinite().all()):
         raise UserError("the features contain NaN or infinity: the training diverged, use an earlier checkpoint")
-    return F.normalize(features, dim=1)

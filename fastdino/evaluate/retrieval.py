@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fastdino.config import RetrievalConfig
 from fastdino.errors import UserError
 from fastdino.evaluate.backbone import backbone_of
-from fastdino.evaluate.cuts import thumbnail
+from fastdino.evaluate.cuts import SHORTEST, thumbnail
 from fastdino.evaluate.extractor import extractor
 from fastdino.evaluate.features import report_skipped
 from fastdino.evaluate.ground_truth import Relevant, read_json, read_revisited
@@ -92,6 +92,12 @@ def run(config: RetrievalConfig) -> dict[str, Any]:
         data = read_json(folder, Path(config.ground_truth))
     _require_something_to_find(data.relevant)
     backbone = backbone_of(config)
+    smallest = int(SHORTEST * (SCALES[-1] if config.multiscale else 1))
+    if (backbone.patch_size or 0) > smallest:
+        raise UserError(
+            f"sides may be as short as {smallest} pixels and a patch has {backbone.patch_size}: give weights with "
+            "smaller patches"
+        )
     model = MultiScale(backbone.model) if config.multiscale else backbone.model
     with extractor(config, use_cuda=config.use_cuda) as extract:
         gallery, queries = (

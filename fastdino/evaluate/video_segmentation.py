@@ -73,7 +73,10 @@ def _follow(
 ) -> dict[int, tuple[Summary, Summary]]:
     """Write the masks of a video into `folder` and compare those that have a true one."""
     first = read_mask(video.first_mask)
-    scores = ObjectScores(np.unique(first.labels[first.labels > 0]).tolist())
+    objects = np.unique(first.labels[first.labels > 0]).tolist()
+    if not objects:
+        raise UserError(f"{video.first_mask} marks no object: its values are their numbers, 0 is the background")
+    scores = ObjectScores(objects)
     folder.mkdir(parents=True, exist_ok=True)
     follower = Follower(
         model,

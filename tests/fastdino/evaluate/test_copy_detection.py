@@ -61,6 +61,11 @@ def test_fewer_pictures_than_directions_stay_finite() -> None:
     assert bool(learn_whitening(torch.randn(3, 10))(torch.randn(4, 10)).isfinite().all())
 
 
+def test_features_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(UserError, match="diverged"):
+        learn_whitening(torch.full((3, 2), torch.nan))
+
+
 def test_scores_count_only_the_first_twenty() -> None:
     # Pictures on a half circle: the query at angle 0 finds them in their order.
     angles = torch.linspace(0, 3, 30)
@@ -135,6 +140,9 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     paint(tmp_path / "dark" / "b_2.png", 0)
     with pytest.raises(UserError, match="--imsize"):
         copy_detection.run(settings(tmp_path, imsize=15))
+    (tmp_path / "original" / "b.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="none of the pictures in original/"):
+        copy_detection.run(settings(tmp_path))
     with pytest.raises(UserError, match=r"patches, which resnet18 lacks"):
         copy_detection.run(settings(tmp_path, arch="resnet18", patch_size=None))
     paint(tmp_path / "original" / "b.jpg", 0)

@@ -201,6 +201,8 @@ def test_folders_that_cannot_be_used(landmarks: Path, tmp_path: Path) -> None:
         retrieval.run(settings(landmarks, ground_truth=str(tmp_path / "none.json")))
     with pytest.raises(UserError, match="--imsize"):
         retrieval.run(settings(landmarks, imsize=0))
+    with pytest.raises(UserError, match="a patch has 32"):
+        retrieval.run(settings(landmarks, patch_size=32, multiscale=True))
     (landmarks / "roxford5k" / "jpg" / "b1.jpg").unlink()
     with pytest.raises(UserError, match=r"names b1\.jpg"):
         retrieval.run(settings(landmarks))

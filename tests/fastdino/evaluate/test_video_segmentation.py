@@ -207,6 +207,9 @@ def test_what_cannot_be_used(
     Image.fromarray(moving(0)[0]).save(tmp_path / "picture.png")
     with pytest.raises(UserError, match="in mode RGB, no mask"):
         video_segmentation.run(settings(frames, tmp_path, first_mask=str(tmp_path / "picture.png")))
+    save_mask(np.zeros_like(moving(0)[1]), tmp_path / "empty.png")
+    with pytest.raises(UserError, match="marks no object"):
+        video_segmentation.run(settings(frames, tmp_path, first_mask=str(tmp_path / "empty.png")))
     save_mask(moving(0)[1][:-1], tmp_path / "small.png")
     with pytest.raises(UserError, match="of one size"):
         video_segmentation.run(settings(frames, tmp_path, first_mask=str(tmp_path / "small.png")))
