@@ -17,7 +17,7 @@ import torch
 from fastdino.distributed.world import joined, place_from_environment
 
 # Far more than any of these tests takes, and an end to those that hang.
-PATIENCE = timedelta(seconds=90)
+PATIENCE = timedelta(minutes=5)
 
 # Forked from a server that has imported everything once: importing torch takes longer than most of these tests.
 _context = multiprocessing.get_context("forkserver")
