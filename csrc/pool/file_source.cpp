@@ -10,6 +10,9 @@
 namespace fastdino {
 namespace {
 
+// As MOST_BYTES in fastdino/data/sources/protocol.py.
+constexpr std::int64_t kMostBytes = std::int64_t{1} << 30;
+
 class File {
  public:
   explicit File(const char* path) : descriptor_(open(path, O_RDONLY | O_CLOEXEC)) {}
@@ -80,6 +83,10 @@ bool read_from_file(const FileTable& table, std::uint64_t index, std::vector<std
     size = table.size[index];
   } else if (!file.size(size)) {
     return fail(reason);
+  }
+  if (size > kMostBytes) {
+    reason = "larger than 1 GiB";
+    return false;
   }
   bytes.resize(static_cast<std::size_t>(size));
   const std::int64_t got = file.read_at(offset, bytes.data(), size);

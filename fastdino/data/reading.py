@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+# What pictures come in. Pillow goes by a file's content, and would start Ghostscript for one that is PostScript.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
 _WIDE_GREY_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -35,7 +38,7 @@ def read_image(source: Path | str | bytes) -> Image.Image:
     if not source:
         raise UnreadableImage("the file is empty")
     try:
-        with _no_warnings(), Image.open(BytesIO(source)) as image:
+        with _no_warnings(), open_picture(source) as image:
             image.load()
             return _to_rgb(image)
     except UnidentifiedImageError:
@@ -44,6 +47,18 @@ def read_image(source: Path | str | bytes) -> Image.Image:
     # none of it may end a training run.
     except Exception as error:
         raise UnreadableImage(_one_line(error)) from error
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """What Pillow makes of a picture's header. Raises UnidentifiedImageError for any but FORMATS; others for damage."""
+    return Image.open(BytesIO(data), formats=_readable_formats())
+
+
+@functools.cache
+def _readable_formats() -> list[str]:
+    Image.init()
+    # AVIF is young, and Pillow falls over names that it does not know.
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -45,8 +46,11 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _require_stored(path)
         with torch.serialization.safe_globals(HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except UnpicklingError as error:
         if "Unsupported global" not in str(error):
             raise UserError(_damaged(path)) from error
@@ -60,6 +64,17 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
     return content
+
+
+def _require_stored(path: Path) -> None:
+    """Raises UserError for an archive that unpacks to more than its own size: torch.save stores, and never packs."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise UserError(
+                f"{path} would unpack to {unpacked:,} bytes, which weights never do: use another checkpoint"
+            )
 
 
 def save_weights(content: Mapping[str, Any] | Tensor, path: str | Path) -> None:

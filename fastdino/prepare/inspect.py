@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from hashlib import blake2b
-from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from fastdino import native
-from fastdino.data.reading import UnreadableImage, reason_of
+from fastdino.data.reading import UnreadableImage, open_picture, reason_of
 from fastdino.data.sources import Source
 from fastdino.prepare.judging import seen_in_training
 
@@ -111,7 +110,7 @@ class _Header:
 
 def _header(data: bytes) -> _Header:
     try:
-        image = Image.open(BytesIO(data))
+        image = open_picture(data)
     except Exception:  # a damaged JPEG that the native decoder alone can read
         return _Header("JPEG", _MODES["RGB"], *_jpeg_facts(data), animated=False)
     with image:

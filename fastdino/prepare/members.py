@@ -60,8 +60,11 @@ class Members:
 
     def _path(self, index: int) -> str:
         """The picture's name, without the shard that it comes from."""
-        shard, tar, member = self._source.name(index).partition(".tar/")
-        return member if tar and self._class(index) != f"{shard}.tar" else self._source.name(index)
+        name = self._source.name(index)
+        shard, tar, member = name.partition(".tar/")
+        path = member if tar and self._class(index) != f"{shard}.tar" else name
+        # What a stranger's tar file calls "../../x" must not leave the folder that ours is unpacked in.
+        return "/".join(part for part in path.split("/") if part not in ("", ".", ".."))
 
     def _resolve_clashes(self, hashes: np.ndarray) -> dict[int, str]:
         order = np.argsort(hashes, kind="stable")

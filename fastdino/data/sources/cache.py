@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,12 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 def load(kind: str, subject: str) -> Arrays | None:
     """The arrays that were stored for `subject`, None if there are none that can be used."""
     try:
-        with np.load(_path(kind, subject), allow_pickle=False) as stored:
+        path = _path(kind, subject)
+        # Stored, not packed: no file there takes more memory than its own size.
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                return None
+        with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     # A damaged file can make numpy and zipfile raise anything (BadZipFile, NotImplementedError, AttributeError, ...).
     except Exception:

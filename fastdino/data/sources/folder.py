@@ -108,10 +108,24 @@ def _kept_index(root: Path) -> cache.Arrays | None:
         folders = index["folders"].tobytes().split(b"\0")
         base = os.fsencode(root)
         now = [os.stat(os.path.join(base, folder)).st_mtime_ns for folder in folders]
-        complete = all(name in index for name in ("names", "ends", "labels", "classes"))
-        return index if complete and np.array_equal(now, index["changed"]) else None
+        return index if np.array_equal(now, index["changed"]) and _is_sound(index) else None
     except (OSError, KeyError, ValueError):
         return None
+
+
+def _is_sound(index: cache.Arrays) -> bool:
+    """Whether what was read from disk holds together: the names are handed to code that does not look again."""
+    ends, labels = index["ends"], index["labels"]
+    return (
+        ends.dtype == np.int64
+        and labels.dtype == np.int32
+        and (ends.ndim, labels.ndim) == (1, 1)
+        and len(ends) == len(labels) > 0
+        and bool((np.diff(ends, prepend=0) >= 0).all())
+        and int(ends[-1]) == len(index["names"])
+        and bool((labels >= -1).all())
+        and int(labels.max()) < sum(name != b"" for name in index["classes"].tobytes().split(b"\0"))
+    )
 
 
 def _subject(root: Path) -> str:

@@ -69,7 +69,7 @@ def read_through(file: IO[bytes], size: int, said: str) -> tuple[Index, bool]:
         with tarfile.open(fileobj=_Forward(file), mode="r:") as tar:  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
                 tar.members = []  # tarfile would keep an object a member
-                if not member.isreg():
+                if not member.isreg() or member.issparse():
                     continue
                 if not 0 <= member.size <= size - member.offset_data:
                     raise tarfile.ReadError("unexpected end of data")
@@ -126,7 +126,8 @@ class _Found:
             self.places.append((member.offset_data, member.size))
             self.keys.append(key)
             top, slash, _ = member.name.removeprefix("./").partition("/")
-            self.in_folder.append(self.folders.setdefault(top, len(self.folders)) if slash else -1)
+            in_one = slash and top not in ("", ".", "..")
+            self.in_folder.append(self.folders.setdefault(top, len(self.folders)) if in_one else -1)
         elif extension == "cls":
             file.seek(member.offset_data)
             self.numbers[key] = _number(file.read(min(member.size, 32)))
@@ -159,7 +160,7 @@ class _Forward:
         return self._file.read(size)
 
     def seek(self, offset: int) -> None:
-        if offset < self.tell() - 1:
+        if offset < self.tell():
             raise tarfile.ReadError("a member of negative size")
         self._file.seek(offset)
 

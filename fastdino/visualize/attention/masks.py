@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastdino.data.reading import UnreadableImage, reason_of
+from fastdino.data.reading import UnreadableImage, open_picture, reason_of
 from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.visualize.attention.maps import attention_maps, mass_mask
 from fastdino.visualize.inputs import Input
@@ -112,7 +111,7 @@ def read_truth(content: bytes, picture: Image.Image) -> Truth:
     Raises UnreadableImage for what is no mask of this picture.
     """
     try:
-        with Image.open(BytesIO(content)) as file:
+        with open_picture(content) as file:
             labels: npt.NDArray[Any] = np.asarray(file)
             palette = file.mode == "P"
     except (OSError, SyntaxError, ValueError) as error:
