@@ -1,26 +1,30 @@
 """Every setting of every command, once: these dataclasses are the library's arguments and the command line's flags."""
 
-from fastdino.config.commands import (
+from fastdino.config.pictures import (
+    CheckConfig,
+    CropsConfig,
+    PackConfig,
+    PreviewConfig,
+)
+from fastdino.config.runs import (
+    DemoConfig,
+    DoctorConfig,
+    PlanConfig,
+    SubmitConfig,
+)
+from fastdino.config.trained import (
     EXPORT_FORMATS,
     MOVIES,
     AttentionConfig,
-    CheckConfig,
     CopyDetectionConfig,
     CorrespondConfig,
-    CropsConfig,
-    DemoConfig,
-    DoctorConfig,
     EmbedConfig,
     ExportConfig,
     FeaturesConfig,
     KnnConfig,
     LinearConfig,
-    PackConfig,
     PatchesConfig,
-    PlanConfig,
-    PreviewConfig,
     RetrievalConfig,
-    SubmitConfig,
     VideoSegmentationConfig,
     WeightsConfig,
 )

@@ -1,12 +1,10 @@
-"""The settings of all commands but `fastdino train`."""
+"""The settings of the commands that use a trained backbone."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-from fastdino.config.fields import OTHER, option, positional, positionals, switch
-from fastdino.config.training import TrainConfig
+from fastdino.config.fields import OTHER, option, positional, positionals
 
 WEIGHTS = "weights"
 
@@ -248,108 +246,4 @@ class ExportConfig(WeightsConfig):
     )
     push_to_hub: str | None = option(
         None, "Upload the folder to this repository of Hugging Face, OWNER/NAME.", group=OTHER
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class DemoConfig:
-    """A whole run on pictures that come with the packages, in minutes on a CPU."""
-
-    output_dir: str = option("fastdino_demo", "Folder for the pictures and results.", group=OTHER)
-    seed: int = option(0, "Seed of the pictures and the training.", group=OTHER)
-    num_workers: int = option(2, "Most threads that prepare crops.", group=OTHER)
-
-
-def _as_in_train(name: str) -> Any:
-    field = TrainConfig.__dataclass_fields__[name]
-    return dataclasses.field(default=field.default, metadata=field.metadata)
-
-
-@dataclasses.dataclass(frozen=True)
-class CropsConfig:
-    """What crops are drawn from, with the flags of `fastdino train`."""
-
-    global_crops_scale: tuple[float, float] = _as_in_train("global_crops_scale")
-    local_crops_number: int = _as_in_train("local_crops_number")
-    local_crops_scale: tuple[float, float] = _as_in_train("local_crops_scale")
-    global_size: int = _as_in_train("global_size")
-    local_size: int = _as_in_train("local_size")
-    color_jitter: tuple[float, float, float, float] = _as_in_train("color_jitter")
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckConfig(CropsConfig):
-    """A data set looked through before training on it."""
-
-    data_path: str = positional("DIR", "Folder of pictures, or tar shards.", group=OTHER)
-    json: bool = switch("Print everything as JSON, for machines.", group=OTHER)
-    num_workers: int = option(10, "Most threads that read pictures.", group=OTHER)
-
-
-@dataclasses.dataclass(frozen=True)
-class PackConfig:
-    """A data set rewritten as tar shards that are quick to read."""
-
-    data_path: str = option("", "Folder of pictures, or tar shards; stays as it is.", group=OTHER)
-    output_dir: str = option("", "Folder for the shards; an interrupted run found there goes on.", group=OTHER)
-    short_side: int | None = option(
-        None,
-        "Shrink pictures to this shorter side in pixels. Faster and smaller, but it changes the recipe: crops are cut "
-        "out of fewer pixels.",
-        group=OTHER,
-    )
-    shard_mb: int = option(512, "Largest size of a shard in megabytes.", group=OTHER)
-    num_workers: int = option(10, "Most threads that read pictures.", group=OTHER)
-
-
-@dataclasses.dataclass(frozen=True)
-class PreviewConfig(CropsConfig):
-    """The crops of one picture, drawn."""
-
-    image_path: str = positional("IMAGE", "Picture to cut crops out of.", group=OTHER)
-    output: str = option("crops.png", "PNG file to write.", group=OTHER)
-    seed: int = option(0, "Seed of the crops.", group=OTHER)
-    epoch: int = option(0, "Epoch whose crops are drawn; each has its own.", group=OTHER)
-
-
-@dataclasses.dataclass(frozen=True)
-class DoctorConfig:
-    """This machine described, and every kernel examined on its GPU."""
-
-    json: bool = switch("Print everything as JSON, for machines.", group=OTHER)
-
-
-PLAN = "plan"
-
-
-@dataclasses.dataclass(frozen=True)
-class PlanConfig(TrainConfig):
-    """A run's memory predicted, with the flags of `fastdino train`."""
-
-    memory: float | None = option(
-        None,
-        "Memory of the device in GiB; without it the GPU's own, or what this machine has available.",
-        group=PLAN,
-    )
-    json: bool = switch("Print everything as JSON, for machines.", group=PLAN)
-
-
-SLURM = "Slurm"
-
-
-@dataclasses.dataclass(frozen=True)
-class SubmitConfig(TrainConfig):
-    """A training as a job of Slurm, with the flags of `fastdino train` and of the original's run_with_submitit.py."""
-
-    ngpus: int = option(8, "GPUs on each node, and processes, one a GPU.", group=SLURM)
-    nodes: int = option(2, "Nodes.", group=SLURM)
-    timeout: int = option(2800, "Minutes after which the job is stopped, queued again and goes on.", group=SLURM)
-    partition: str = option("", "Partition; without it the cluster's own choice.", group=SLURM)
-    use_volta32: bool = switch("Ask for nodes that the cluster calls volta32gb.", group=SLURM)
-    comment: str = option("", "Comment for the scheduler, such as a reason for priority.", group=SLURM)
-    cluster: str = option(
-        "slurm",
-        "Where to: local tries the job out on this machine, in the background. (fastdino)",
-        group=SLURM,
-        choices=("slurm", "local"),
     )
