@@ -72,8 +72,8 @@ class RemoteTarSource(TarMembers):
         store, path = self._here().store, self.shards[self._file[index]]
         try:
             data = store.read(path, int(self._offset[index]), size)
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise OSError("the shard is gone") from error
         except OSError as error:
             # Of other shards, in case this one alone is at fault.
             others = [shard for shard in self.shards[:3] if shard != path]

@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 _ATTEMPTS = 5
 _FIRST_PAUSE = 0.5  # seconds; the next ones are twice as long each
 # What another attempt does not mend.
-_FINAL = (FileNotFoundError, IsADirectoryError, PermissionError, UserError)
+_FINAL = (FileNotFoundError, IsADirectoryError, PermissionError)
 
 
 class Facts(NamedTuple):
@@ -58,6 +58,8 @@ class Store:
         try:
             size = self._persistently(lambda: self._fs.info(path))["size"]
             fingerprint = self._fs.ukey(path)
+        except FileNotFoundError as error:
+            raise self._nothing_at(path) from error
         except Exception as error:
             raise UserError(f"The shard {path} of {self.url} cannot be read: {_reason(error)}.") from error
         if size is None:
@@ -94,8 +96,11 @@ class Store:
         else:
             found = [name for name in self._fs.ls(path, detail=False) if name.endswith(".tar")]
         if not found:
-            raise UserError(f"There is no tar file {self._fs.unstrip_protocol(path)}: give one, a folder or a pattern.")
+            raise self._nothing_at(path)
         return sorted(found, key=natural)
+
+    def _nothing_at(self, path: str) -> UserError:
+        return UserError(f"There is no tar file {self._fs.unstrip_protocol(path)}: give one, a folder or a pattern.")
 
     def _persistently(self, do: Callable[[], _T]) -> _T:
         for attempt in range(_ATTEMPTS):
