@@ -55,7 +55,7 @@ class Video:
         self._stream.thread_type = "AUTO"
         rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         # Averages over a file have denominators that not every encoder takes; 1001 is television's.
-        self.rate = rate.limit_denominator(1001)
+        self.rate = max(rate.limit_denominator(1001), Fraction(1, 1001))
         seconds = Fraction(container.duration or 0, 1_000_000)
         self.count: int | None = self._stream.frames or round(seconds * self.rate) or None
 

@@ -21,11 +21,11 @@ from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.video import open_video, write_video
 from fastdino.visualize.attention.maps import attention_maps, visible
 from fastdino.visualize.attention.pictures import coloured, masked
-from fastdino.visualize.inputs import find_inputs, readable
+from fastdino.visualize.inputs import Input, find_inputs, readable
 from fastdino.visualize.pictures import overlay
 from fastdino.visualize.transformer import as_input, fit_to_patches
 
-FOLDER_RATE = 30.0
+FOLDER_RATE = Fraction(30)
 
 
 class Frames(NamedTuple):
@@ -51,7 +51,8 @@ def write_movie(model: VisionTransformer, path: Path, out: Path, config: Attenti
                 add(draw(frame))
                 drawn += 1
     report_skipped(console, skipped)
-    if not skipped and drawn < (frames.length or 0):
+    # What a file says of its length is often some frames off.
+    if not skipped and drawn < 0.9 * (frames.length or 0):
         console.print(f"{path} ends after {drawn} of {frames.length} frames", markup=False, soft_wrap=True)
     return out
 
@@ -65,7 +66,7 @@ def open_frames(path: Path, fps: float | None, skipped: dict[str, str]) -> Itera
     rate = None if fps is None else Fraction(fps).limit_denominator(1001)
     if path.is_dir():
         inputs = find_inputs([str(path)])
-        yield Frames(rate or Fraction(FOLDER_RATE), len(inputs), _of_one_size(readable(inputs, skipped), skipped))
+        yield Frames(rate or FOLDER_RATE, len(inputs), _of_one_size(readable(inputs, skipped), skipped))
         return
     with open_video(path) as video:
         yield Frames(rate or video.rate, video.count, video)
@@ -98,13 +99,13 @@ def _drawing(model: VisionTransformer, config: AttentionConfig) -> Callable[[Ima
     return draw
 
 
-def _of_one_size(named: Iterable[tuple[NamedTuple, Image.Image]], skipped: dict[str, str]) -> Iterator[Image.Image]:
+def _of_one_size(named: Iterable[tuple[Input, Image.Image]], skipped: dict[str, str]) -> Iterator[Image.Image]:
     first: tuple[int, int] | None = None
     for one, picture in named:
         first = first or picture.size
         if picture.size != first:
             given, wanted = (" x ".join(map(str, size)) for size in (picture.size, first))
-            raise UserError(f"{one[0]} is {given} pixels and the first frame {wanted}: give frames of one size")
+            raise UserError(f"{one.name} is {given} pixels and the first frame {wanted}: give frames of one size")
         yield picture
     if first is None:
         raise UserError(none_readable(skipped))

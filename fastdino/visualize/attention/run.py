@@ -26,7 +26,6 @@ from fastdino.visualize.transformer import check_image_size, load_transformer
 
 SCORES_NAME = "jaccard.json"
 PICTURES_IN_OVERVIEW = 24
-FASTEST = 1000
 
 
 def run(config: AttentionConfig) -> list[Path]:
@@ -66,8 +65,8 @@ def _movie(config: AttentionConfig, paths: list[str], console: Console) -> Path:
     video.check_writable(out)
     if config.masks:
         raise UserError("--masks are for pictures, not for movies: leave them out, or --out and the movie")
-    if config.fps is not None and not 0 < config.fps < FASTEST:
-        raise UserError(f"--fps is {config.fps:g}: give frames a second, above 0 and below {FASTEST}")
+    if config.fps is not None and not 0.001 <= config.fps <= 1000:
+        raise UserError(f"--fps is {config.fps:g}: give frames a second, from 0.001 to 1000")
     if out.resolve() == path.resolve():
         raise UserError(f"--out is the movie itself, {path}: give another name")
     write_movie(_model(config), path, out, config, console)
