@@ -48,8 +48,8 @@ class TarMembers:
         """The shard's file name, a slash and the member's name."""
         check_index(index, len(self))
         start = int(self._ends[index - 1]) if index else 0
-        member = printable(self._names[start : int(self._ends[index])].tobytes())
-        return f"{os.path.basename(self.shards[self._file[index]])}/{member}"
+        shard = os.fsencode(os.path.basename(self.shards[self._file[index]]))
+        return printable(shard + b"/" + self._names[start : int(self._ends[index])].tobytes())
 
     def label(self, index: int) -> int:
         return int(self._labels[index])
