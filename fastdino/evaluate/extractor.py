@@ -13,6 +13,7 @@ from torch import nn
 from fastdino.config import FeaturesConfig
 from fastdino.data.sources import Source
 from fastdino.distributed.world import World, joined, place_from_environment
+from fastdino.errors import UserError
 from fastdino.evaluate.cuts import Cut, centre_crop
 from fastdino.evaluate.feature_cache import FeatureBatch, FeatureCache, users_cache
 from fastdino.evaluate.features import Features, extract_features, stream_features
@@ -67,8 +68,12 @@ class Extractor:
 def extractor(config: FeaturesConfig, *, use_cuda: bool = True) -> Iterator[Extractor]:
     """Join the processes that a launcher has started, if any; of those only the first has a console that speaks.
 
-    Raises UserError as `joined` does.
+    Raises UserError as `joined` does, and for settings that cannot be.
     """
+    if config.batch_size_per_gpu < 1:
+        raise UserError(f"--batch_size_per_gpu is {config.batch_size_per_gpu}: give at least 1")
+    if config.num_workers < 0:
+        raise UserError(f"--num_workers is {config.num_workers}: give 0 to read without further processes, or more")
     with joined(place_from_environment()) as world:
         yield Extractor(
             world,

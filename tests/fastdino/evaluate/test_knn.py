@@ -197,6 +197,10 @@ def test_sets_that_cannot_be_measured(tmp_path: Path) -> None:
     paint_classes(tmp_path / "half" / "train", 1)
     with pytest.raises(UserError, match="no val/"):
         knn.run(settings(tmp_path / "half"))
+    paint_classes(tmp_path / "whole", 1)
+    for name, value in (("batch_size_per_gpu", 0), ("num_workers", -1)):
+        with pytest.raises(UserError, match=f"--{name} is {value}"):
+            knn.run(KnnConfig(data_path=str(tmp_path / "whole"), arch="vit_tiny", **{name: value}))
     with pytest.raises(UserError, match="no trainfeat"):
         knn.run(settings(tmp_path, load_features=str(tmp_path)))
     (tmp_path / "damaged").mkdir()
