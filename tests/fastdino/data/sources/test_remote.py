@@ -20,7 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from fastdino import native
 from fastdino.data import MultiCropLoader
-from fastdino.data.sources import Source, TarSource, open_source, store
+from fastdino.data.sources import Source, Subset, TarSource, announcing, open_source, store
 from fastdino.data.sources.read_ahead import ReadAhead
 from fastdino.errors import UserError
 from tests.fastdino.prepare.pictures import encoded, photo
@@ -151,7 +151,7 @@ def test_batches_are_those_of_the_files(tmp_path: Path, implementation: Any, thr
 def test_a_slow_store_is_read_ahead_of_the_batches() -> None:
     """Every request waits until as many as a batch has are under way: one after the other they would never end."""
     put("slow://1.tar", {f"{number}.jpg": encoded(photo(30, 30)) for number in range(64)})
-    source = open_source("slow://1.tar")
+    source = Subset(open_source("slow://1.tar"), range(64))
     Slow.requests.clear()
     Slow.together = threading.Barrier(8)
     loader = loader_of(source, "native", 8, threads=1)
@@ -164,6 +164,12 @@ def test_a_slow_store_is_read_ahead_of_the_batches() -> None:
         assert time.monotonic() < end
         time.sleep(0.01)
     loader.close()
+
+
+def test_sources_that_read_at_once_are_told_nothing(tmp_path: Path) -> None:
+    (tmp_path / "1.tar").write_bytes(shard({"a.jpg": b"a"}))
+    source = TarSource(tmp_path)
+    assert announcing(source) is None and announcing(Subset(source, [0])) is None
 
 
 def test_of_a_broken_line_nothing_is_seen() -> None:
