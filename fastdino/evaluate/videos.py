@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from fastdino.data.reading import UnreadableImage, read_image
+from fastdino.data.reading import UnreadableImage, open_picture, read_image
 from fastdino.data.sources import EXTENSIONS
 from fastdino.data.sources.scan import natural
 from fastdino.errors import UserError
@@ -83,7 +83,7 @@ def read_own(path: Path, first_mask: Path) -> Video:
 def read_mask(path: Path) -> ColouredMask:
     """A mask of one channel: numbers with a palette, or grey. Raises UserError for any other picture."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path.read_bytes()) as image:
             image.load()
     except Exception as error:
         # A damaged file can make Pillow's parsers raise anything.
