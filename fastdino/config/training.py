@@ -163,6 +163,12 @@ class TrainConfig:
     dist_url: str = option(
         "env://", "Where the processes of several machines meet: env:// or tcp://host:port.", group=OTHER
     )
+    dist_timeout: int = option(
+        600,
+        "Seconds that a process waits for the others before the run ends and names the one that is missing; longer "
+        "than the disk takes for a checkpoint. (fastdino)",
+        group=OTHER,
+    )
     local_rank: int = option(0, "Set by launchers that do not set LOCAL_RANK.", group=OTHER)
     gpus: int = option(
         1, "Processes to start on this machine, one a GPU; without GPUs they share the CPU. (fastdino)", group=OTHER

@@ -1,7 +1,9 @@
-"""Gradients of copies that kernels read, averaged over ranks while the backward pass computes the next ones.
+"""Gradients averaged over ranks while the backward pass computes the next ones.
 
-DistributedDataParallel does so for a module's parameters. Where the networks compute with other tensors in their place,
-whose gradients may be of another type than they are, it cannot, and this takes its part.
+DistributedDataParallel does so too, but puts the gradients in the order in which they came in a process's first step.
+In a run that goes on that is another step than in one that was never interrupted: three ranks and more then add up in
+another order, and the weights differ in their last bits. Here the order is that of the parameters. Besides, the leaves
+may be copies that kernels read in the parameters' place, of another type than these.
 """
 
 from __future__ import annotations
@@ -62,6 +64,10 @@ class GradientBuckets:
             bucket.work.wait()
         self._open = False
 
+    def own_are_finite(self) -> Tensor:
+        """Whether this rank's own gradients of the latest step were: a bool scalar on their device."""
+        return torch.stack([bucket.own_sum for bucket in self._buckets]).isfinite().all()
+
     def remove(self) -> None:
         """Let go of the leaves."""
         for handle in self._handles:
@@ -82,6 +88,8 @@ class GradientBuckets:
         # In this order on every rank, or transfers would meet the wrong partners.
         while self._next < len(self._buckets) and not self._buckets[self._next].missing:
             bucket = self._buckets[self._next]
+            # One number, which an infinite or undefined gradient makes so too, before the others' mix with it.
+            bucket.own_sum = bucket.flat.sum(dtype=torch.float32)
             bucket.work = distributed.all_reduce(bucket.flat, async_op=True)
             self._next += 1
 
@@ -99,6 +107,7 @@ class _Bucket:
             for leaf, start in zip(leaves, offsets, strict=False)
         }
         self.missing: set[Tensor] = set()
+        self.own_sum = torch.zeros((), device=self.flat.device)
         self.work: distributed.Work | None = None
 
 

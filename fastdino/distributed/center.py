@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, distributed
 
 from fastdino.distributed.world import World
+from fastdino.loss import at_least_float32
 
 
 class SharedMean:
@@ -28,7 +29,7 @@ class SharedMean:
     @torch.no_grad()
     def add(self, bottleneck: Tensor) -> None:
         """(R, D) of one micro-batch. The last one sets out for the other ranks, and nothing waits for it here."""
-        mean = bottleneck.float().mean(dim=0, keepdim=True)
+        mean = at_least_float32(bottleneck).mean(dim=0, keepdim=True)
         self._sum = mean if self._sum is None else self._sum + mean
         self._missing -= 1
         if not self._missing:

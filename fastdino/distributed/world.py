@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous
 
+from fastdino.config import TrainConfig
+from fastdino.distributed.pulse import Pulse, failures_named
 from fastdino.errors import UserError
 
-# Longer than a slow disk takes for a checkpoint, shorter than a person's patience with a job that hangs.
-PATIENCE = timedelta(minutes=10)
+PATIENCE = timedelta(seconds=TrainConfig.dist_timeout)
 
 # What torchrun and srun call rank, number of ranks and rank on this machine. Slurm's own come second: torchrun may have
 # been started by srun.
@@ -33,6 +35,7 @@ class World:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
+    pulse: Pulse | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_main(self) -> bool:
@@ -79,9 +82,14 @@ class World:
         return things
 
     def barrier(self) -> None:
-        """Wait until all processes are here. Raises RuntimeError when one is missing for longer than PATIENCE."""
+        """Wait until all processes are here."""
         if self.size > 1:
             distributed.barrier()
+
+    def begins(self, step: int) -> None:
+        """Let the others know how far this process is, should they wait for it in vain."""
+        if self.pulse is not None:
+            self.pulse.step = step
 
 
 ALONE = World()
@@ -120,7 +128,8 @@ def joined(place: World, dist_url: str = "env://", patience: timedelta = PATIENC
         dist_url: where they meet: env:// (MASTER_ADDR and MASTER_PORT), tcp://host:port, or file:///new_shared_file.
         patience: how long any of them waits for the others before it gives up.
 
-    Raises UserError if there is no such place or GPU, or the others do not come.
+    Raises UserError if there is no such place or GPU, or the others do not come, and TrainingFailed with the rank and
+    host of a process that is lost later.
     """
     if place.size == 1:
         yield place
@@ -135,10 +144,12 @@ def joined(place: World, dist_url: str = "env://", patience: timedelta = PATIENC
             )
         torch.cuda.set_device(device)
     try:
+        store, *_ = next(rendezvous(dist_url, place.rank, place.size, timeout=patience))
+        pulse = Pulse(distributed.PrefixStore("pulse", store), place.rank, place.size)
         distributed.init_process_group(
             # Small things of the host's own go by gloo, without touching the GPU.
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            init_method=dist_url,
+            store=distributed.PrefixStore("group", store),
             rank=place.rank,
             world_size=place.size,
             timeout=patience,
@@ -150,7 +161,8 @@ def joined(place: World, dist_url: str = "env://", patience: timedelta = PATIENC
             f"that all are started, and that this machine reaches that address"
         ) from error
     try:
-        yield place
+        with pulse, failures_named(pulse):
+            yield replace(place, pulse=pulse)
     finally:
         distributed.destroy_process_group()
 

@@ -20,7 +20,7 @@ from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
 from fastdino.optim import is_of_last_layer
 from fastdino.train.precision import Precision
-from fastdino.train.update import Statistics, StepValues, gradient_norms, is_unsound
+from fastdino.train.update import Statistics, StepValues, gradient_norms, is_at_fault, is_unsound
 
 PROTOTYPES = "head.last_layer.weight_v"
 
@@ -63,6 +63,7 @@ class FusedUpdate:
         self._values: tuple[StepValues, float] | None = None
         self._unsound = torch.zeros((), dtype=torch.bool, device=self.arena.device)
         self.norms = torch.zeros(len(self.names), device=self.arena.device)
+        self.at_fault = torch.zeros((), dtype=torch.bool, device=self.arena.device)
         self._statistics = Statistics(student, teacher)
 
     @contextmanager
@@ -114,6 +115,8 @@ class FusedUpdate:
         norms = gradient_norms(gradients)
         self._unsound = is_unsound(loss, norms, self.precision, self.world)
         self.norms = torch.where(self._unsound, norms, self.norms)
+        at_fault = is_at_fault(loss, norms, self._buckets)
+        self.at_fault = torch.where(self._unsound, at_fault, self.at_fault)
         self._statistics.restore_if(self._unsound)
         self.arena.gather_gradients(gradients, of_shadows=self.copies[0].has_unit_rows)
         self._values = values, clip_grad

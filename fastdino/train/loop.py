@@ -21,7 +21,7 @@ from fastdino.train.log import RunLog
 from fastdino.train.position import Position, seed_of_attempt, seed_step
 from fastdino.train.progress import TrainingProgress
 from fastdino.train.step import StepMetrics, Trainee, train_step
-from fastdino.train.trouble import MOST_IN_A_ROW, Diverged, record, what_happened
+from fastdino.train.trouble import MOST_IN_A_ROW, Diverged, ranks_at_fault, record, what_happened
 from fastdino.train.update import StepValues
 
 # Reading a figure from a GPU waits for it; this often is enough for a person.
@@ -71,6 +71,7 @@ class Loop:
         for batches in self._steps():
             step = self.step
             values = self.schedules.at(step)
+            self.world.begins(step)
             position.readings.append(self._train(step, batches, values))
             position.samples += self.pictures_per_step
             position.seconds, position.waited = time.monotonic() - started, self.loader.wait_seconds - waited
@@ -112,12 +113,13 @@ class Loop:
 
     def _report(self, offset: int, loss: float) -> None:
         position, step = self.position, self.position.epoch * self.schedules.steps_per_epoch + offset
-        happened = what_happened(loss, step)
+        ranks = ranks_at_fault(self.trainee)
+        happened = what_happened(loss, step, ranks if self.world.size > 1 else [])
         if self.world.is_main:
             first_sample = offset * self.pictures_per_step
             with self.tolerated.writing("trouble/"):
                 folder = Path(self.config.output_dir)
-                record(folder, self.config, self.trainee, self.loader, position, step, first_sample, loss)
+                record(folder, self.config, self.trainee, self.loader, position, step, first_sample, loss, ranks)
         if position.unsound_in_a_row >= MOST_IN_A_ROW:
             raise Diverged(happened)
         self.console.print(f"[yellow]note:[/] {happened}: the step was skipped", highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def train(config: TrainConfig, *, held_out: Source | None = None, signals: Signa
     signals = signals or Signals()
     with signals.handled(), explained_failures(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
-        with joined(place, config.dist_url) as world:
+        with joined(place, config.dist_url, timedelta(seconds=config.dist_timeout)) as world:
             run = Trainer(config, console, signals, world)
             try:
                 run.go()

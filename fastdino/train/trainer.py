@@ -181,6 +181,8 @@ class Trainer:
         """
         attempt = self.position.attempt + 1
         self.checkpoints.settle()
+        # The others would find the file before the one that is being written.
+        self.world.barrier()
         self.log.close()
         position = self._fitted(go_back(self.config, self.trainee, self.console))
         reached = position.epoch * self.schedules.steps_per_epoch + len(position.readings)

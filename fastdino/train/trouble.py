@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,23 @@ def require_finite_weights(network: nn.Module, world: World) -> None:
         raise Diverged("the weights stopped being numbers")
 
 
-def what_happened(loss: float, step: int) -> str:
-    """Half a sentence on an unsound step."""
+def ranks_at_fault(trainee: Trainee) -> list[dict[str, Any]]:
+    """Rank and host of the processes whose own numbers made the latest unsound step so; all have to ask for it.
+
+    Empty where a gradient of split networks was it, which no process sees before it is the sum of all.
+    """
+    own = {"rank": trainee.world.rank, "host": socket.gethostname()}
+    told = trainee.world.gather((trainee.update.at_fault.item(), own))
+    return [place for at_fault, place in told if at_fault]
+
+
+def what_happened(loss: float, step: int, ranks: list[dict[str, Any]]) -> str:
+    """Half a sentence on an unsound step, with the `ranks_at_fault` where there are several processes."""
+    places = ", ".join(f"rank {place['rank']} on {place['host']}" for place in ranks)
+    where = f" of {places}" if places else ""
     if math.isfinite(loss):
-        return f"a gradient stopped being a number at step {step}"
-    return f"the loss became {loss} at step {step}"
+        return f"a gradient{where} stopped being a number at step {step}"
+    return f"the loss{where} became {loss} at step {step}"
 
 
 def record(
@@ -54,11 +67,12 @@ def record(
     step: int,
     first_sample: int,
     loss: float,
+    ranks: list[dict[str, Any]],
 ) -> None:
     """Write `trouble/step_N.json`: what is needed to see an unsound step again, from a checkpoint before it.
 
-    `first_sample` is the step's first in its epoch. The norms are of the latest unsound step's gradients, None for
-    those that are not finite. Raises OSError.
+    `first_sample` is the step's first in its epoch, `ranks` those at fault. The norms are of the latest unsound step's
+    gradients, None for those that are not finite. Raises OSError.
     """
     seed = seed_of_attempt(config.seed, position.attempt)
     count = config.batch_size * trainee.world.size
@@ -72,6 +86,7 @@ def record(
         "epoch": position.epoch,
         "attempt": position.attempt,
         "seed": seed,
+        "ranks": ranks,
         "loss": loss if math.isfinite(loss) else str(loss),
         "samples": samples,
         "pictures": [loader.source.name(index) for index in samples],

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from fastdino.distributed.buckets import GradientBuckets
 from fastdino.distributed.center import SharedMean
 from fastdino.distributed.parts import clip_split_gradients, is_split, local
 from fastdino.distributed.world import World
 from fastdino.ema import update_teacher
-from fastdino.loss import DINOLoss
+from fastdino.loss import DINOLoss, at_least_float32
 from fastdino.models.head import DINOHead
 from fastdino.models.multicrop import MultiCropWrapper
 from fastdino.optim import cancel_gradients_last_layer, clip_gradients
@@ -42,6 +42,9 @@ class Update(Protocol):
 
     norms: Tensor
     """Of the latest unsound step's gradients, before clipping: one a parameter of the student, 0 without gradient."""
+
+    at_fault: Tensor
+    """Whether the latest unsound step was so because of this process's own loss or gradients, a bool scalar."""
 
     def weights(self, last: bool) -> AbstractContextManager[None]:
         """Within it the networks compute with the weights that this update keeps for them; gradients too.
@@ -86,20 +89,23 @@ class TorchUpdate:
         self.forward: nn.Module = student
         self.world = world
         self.norms = torch.zeros(0)
+        self.at_fault = torch.tensor(False)
         self._statistics = Statistics(student, teacher)
         self._teacher_means: list[Tensor] = []
         self._shared_mean = SharedMean(world) if world.size > 1 else None
         self._is_split = is_split(next(student.parameters()))
+        self._buckets: GradientBuckets | None = None
         if world.size > 1 and not self._is_split:
-            self.forward = DistributedDataParallel(student, gradient_as_bucket_view=True)
+            leaves = [parameter for parameter in student.parameters() if parameter.requires_grad]
+            self._buckets = GradientBuckets(leaves, [leaf.dtype for leaf in leaves], world.size)
 
     def weights(self, last: bool) -> AbstractContextManager[None]:
         """Those of the modules."""
         if self._is_split:
             cast("FSDPModule", self.student).set_requires_gradient_sync(last)
-        if last or not isinstance(self.forward, DistributedDataParallel):
-            return nullcontext()
-        return self.forward.no_sync()
+        if last and self._buckets is not None:
+            self._buckets.expect()
+        return nullcontext()
 
     def start(self, batches: int) -> None:
         """See `Update`."""
@@ -114,14 +120,16 @@ class TorchUpdate:
         if self._shared_mean is not None:
             self._shared_mean.add(bottleneck)
         else:
-            self._teacher_means.append(teacher_logits.float().mean(dim=0, keepdim=True))
+            self._teacher_means.append(at_least_float32(teacher_logits).mean(dim=0, keepdim=True))
 
     def finish(self, values: StepValues, clip_grad: float, freeze_last_layer: int, loss: Tensor) -> Tensor:
         """See `Update`. On a GPU this waits for the step, which the kernels do not."""
+        if self._buckets is not None:
+            self._buckets.wait()
         norms = gradient_norms([None if p.grad is None else local(p.grad) for p in self.student.parameters()])
         unsound = is_unsound(loss, norms, self.precision, self.world)
         if unsound:
-            self.norms = norms
+            self.norms, self.at_fault = norms, is_at_fault(loss, norms, self._buckets, self._is_split)
             self._statistics.restore_if(unsound)
             return unsound
         self.precision.unscale_(self.optimizer)
@@ -183,3 +191,15 @@ def is_unsound(loss: Tensor, norms: Tensor, precision: Precision, world: World) 
     if precision.scaler is None:
         sound = sound & norms.isfinite().all()
     return world.any(~sound)
+
+
+def is_at_fault(loss: Tensor, norms: Tensor, buckets: GradientBuckets | None, split: bool = False) -> Tensor:
+    """Whether it is this process's own loss or gradients that are not finite: a bool scalar on their device.
+
+    Gradients in `buckets` are those of all processes by now, of which `norms` tell nothing; so are those of `split`
+    networks, which were nobody's own.
+    """
+    own = loss.isfinite()
+    if buckets is not None:
+        return ~(own & buckets.own_are_finite())
+    return ~own if split else ~(own & norms.isfinite().all())

@@ -18,6 +18,7 @@ POSITIVE = (
     "accumulation_steps",
     "keep_checkpoints",
     "gpus",
+    "dist_timeout",
     "global_size",
     "local_size",
     "warmup_teacher_temp",

@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,11 +25,12 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.conftest", "fastdino.train.run", "fastdino.train.fused_update"])
 
 
-def in_processes(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """`function(*arguments)` in `size` processes with torchrun's variables; what each returns, by rank.
+@contextmanager
+def started(size: int, function: Callable[..., Any], *arguments: Any) -> Iterator[list[Connection]]:
+    """`function(*arguments)` in `size` processes with torchrun's variables; where each one's answer will come from.
 
-    Functions and what they take and return are pickled: tests' own module-level functions, plain values, arrays.
-    Raises RuntimeError with the trace of a process that fails.
+    Functions and what they take and return are pickled: tests' own module-level functions, plain values, arrays. What
+    still runs is killed in the end.
     """
     pipes = [_context.Pipe(duplex=False) for _ in range(size)]
     processes = [
@@ -39,11 +41,20 @@ def in_processes(size: int, function: Callable[..., Any], *arguments: Any) -> li
         process.start()
         sender.close()
     try:
-        return [_answer(receiver) for receiver, _ in pipes]
+        yield [receiver for receiver, _ in pipes]
     finally:
         for process in processes:
             process.kill()
             process.join()
+
+
+def in_processes(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What `function` returns in each of the processes that are `started`, by rank.
+
+    Raises RuntimeError with the trace of a process that fails.
+    """
+    with started(size, function, *arguments) as receivers:
+        return [answer(receiver) for receiver in receivers]
 
 
 def in_ranks(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -57,13 +68,14 @@ def _join_and_call(meeting_place: str, function: Callable[..., Any], *arguments:
         return function(world, *arguments)
 
 
-def _answer(receiver: Connection) -> Any:
+def answer(receiver: Connection) -> Any:
+    """What a process returned. Raises RuntimeError with its trace if it failed."""
     if not receiver.poll(PATIENCE.total_seconds()):
         raise RuntimeError("a process did not answer")
-    succeeded, answer = receiver.recv()
+    succeeded, told = receiver.recv()
     if not succeeded:
-        raise RuntimeError(answer)
-    return answer
+        raise RuntimeError(told)
+    return told
 
 
 def _run(pipe: Connection, rank: int, size: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,18 @@ def test_it_ends_as_the_first_that_failed(
     assert ended.value.code == code
     captured = capfd.readouterr()
     assert "no GPU: 2 processes share the CPU" in captured.out
-    assert "rank 1 of this machine failed" in captured.err
+    assert f"rank 1 on {socket.gethostname()}" in captured.err
+
+
+def test_all_start_again_when_one_is_killed(stand_in: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (stand_in / "do").write_text(
+        f"echo life >> {stand_in}/lives$RANK\n"
+        f"[ $RANK = 0 ] || [ -e {stand_in}/killed ] || {{ touch {stand_in}/killed; kill -9 $$; }}\n"
+        f"[ -e {stand_in}/killed ] || sleep 60"
+    )
+    assert main(["train", "--gpus", "2"]) == 0
+    assert [(stand_in / f"lives{rank}").read_text().count("life") for rank in range(2)] == [2, 2]
+    assert "was ended by signal 9 (SIGKILL)" in capfd.readouterr().err
 
 
 def test_signals_are_passed_on(stand_in: Path) -> None:
