@@ -18,7 +18,8 @@ from tests.fastdino.distributed.test_equivalence import outcomes
 from tests.fastdino.distributed.trainees import Case, farthest, make_trainee, train
 
 CASES = [
-    Case(micro_batches=micro_batches, norm_last_layer=norm_last_layer, sharded=sharded)
+    Case(micro_batches=micro_batches, norm_last_layer=norm_last_layer, sharded=sharded, double=double)
+    for double in (False, True)
     for sharded in (False, True)
     for micro_batches in (1, 2)
     for norm_last_layer in (True, False)

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.rendezvous import rendezvous
 
 from fastdino.config import TrainConfig
+from fastdino.distributed.meeting import meet
 from fastdino.distributed.pulse import Pulse, failures_named
 from fastdino.errors import UserError
 
@@ -144,7 +144,7 @@ def joined(place: World, dist_url: str = "env://", patience: timedelta = PATIENC
             )
         torch.cuda.set_device(device)
     try:
-        store, *_ = next(rendezvous(dist_url, place.rank, place.size, timeout=patience))
+        store = meet(dist_url, place.rank, place.size, patience)
         pulse = Pulse(distributed.PrefixStore("pulse", store), place.rank, place.size)
         distributed.init_process_group(
             # Small things of the host's own go by gloo, without touching the GPU.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed import FileStore
 
 from fastdino.distributed.agreement import require_equal_start, require_equal_weights
+from fastdino.distributed.meeting import meet
 from fastdino.distributed.world import ALONE, World, joined, place_from_environment
 from fastdino.errors import TrainingFailed, UserError
-from tests.fastdino.distributed.processes import in_processes, in_ranks
+from tests.fastdino.distributed.processes import PATIENCE, in_processes, in_ranks
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 SLURM = {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"}
@@ -65,6 +69,28 @@ def test_they_meet_at_a_port_and_talk() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert in_processes(2, meet_at_a_port, port) == [[[0.5, 1.0], ["rank 0", "rank 1"]]] * 2
+
+
+def meet_twice(meeting_place: str) -> list[str]:
+    """Rank 1 comes to the second meeting while all that is there is from the first."""
+    place = place_from_environment()
+    store = FileStore(meeting_place, place.size)
+    heard = []
+    for start in range(2):
+        if start and place.rank == 0:
+            time.sleep(0.5)
+        shared = meet(f"file://{meeting_place}", place.rank, place.size, PATIENCE)
+        shared.set(f"of rank {place.rank}", f"start {start}")
+        heard.append(shared.get(f"of rank {1 - place.rank}").decode())
+        # Nobody begins again before both have read.
+        store.add(f"read {start}", 1)
+        while store.add(f"read {start}", 0) < place.size:
+            time.sleep(0.01)
+    return heard
+
+
+def test_processes_that_start_again_meet_those_of_their_own_start(tmp_path: Path) -> None:
+    assert in_processes(2, meet_twice, str(tmp_path / "meeting")) == [["start 0", "start 1"]] * 2
 
 
 def differ_in_one_weight(world: World) -> list[str]:

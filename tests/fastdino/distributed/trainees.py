@@ -35,6 +35,7 @@ class Case(NamedTuple):
     micro_batches: int = 1
     sharded: bool = False
     steps: int = 20
+    double: bool = False
 
 
 class Outcome(NamedTuple):
@@ -54,15 +55,23 @@ def make_trainee(case: Case, world: World = ALONE) -> Trainee:
 
     student, teacher = network(case.norm_last_layer), network(True).requires_grad_(False)
     teacher.load_state_dict(student.state_dict())
+    dtype = dtype_of(case)
+    student.to(dtype)
+    teacher.to(dtype)
     if case.sharded:
         shard(student, teacher, world)
     # Each process's own, and slow where Triton is interpreted. A warm teacher keeps it away from 0.
-    loss = DINOLoss(61, 3, 0.1, 0.1, 0, 10, implementation="torch")
+    loss = DINOLoss(61, 3, 0.1, 0.1, 0, 10, implementation="torch").to(dtype)
     optimizer = build_optimizer("adamw", student)
     for group in optimizer.param_groups:
         group["eps"] = EPS
     precision = Precision(case.precision, CPU)
     return Trainee(student, teacher, loss, optimizer, precision, case.implementation, world)
+
+
+def dtype_of(case: Case) -> torch.dtype:
+    """Of weights and crops."""
+    return torch.float64 if case.double else torch.float32
 
 
 def train(trainee: Trainee, case: Case) -> Outcome:
@@ -78,7 +87,7 @@ def train(trainee: Trainee, case: Case) -> Outcome:
 def micro_batches(step: int, case: Case, world: World) -> list[list[Tensor]]:
     """This process's part of each of a step's micro-batches."""
     generator = torch.Generator().manual_seed(step)
-    crops = [torch.randn(PICTURES, 3, size, size, generator=generator) for size in (16, 16, 8)]
+    crops = [torch.randn(PICTURES, 3, size, size, generator=generator).to(dtype_of(case)) for size in (16, 16, 8)]
     batches = zip(*(crop.chunk(case.micro_batches) for crop in crops), strict=True)
     return [[crop.chunk(world.size)[world.rank] for crop in batch] for batch in batches]
 
