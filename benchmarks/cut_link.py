@@ -106,7 +106,7 @@ def survive(folder: Path, machines: tuple[Machine, Machine], ranks: int, seconds
         for name in ("peaceful", "cut")
     )
     if any(wait(start(machines, peaceful, ranks, folder), PATIENCE)):
-        raise SystemExit("the run failed before anybody cut a link")
+        raise SystemExit(f"the run failed before anybody cut a link:\n{said(folder, machines[0])}")
     running = start(machines, cut, ranks, folder)
     while not (Path(cut.output_dir) / "log.txt").exists() and running[0].poll() is None:
         time.sleep(0.01)
@@ -117,7 +117,7 @@ def survive(folder: Path, machines: tuple[Machine, Machine], ranks: int, seconds
     machines[1].set_link("up")
     named = [NAMED.search(said(folder, machine)) for machine in machines]
     if any(wait(start(machines, cut, ranks, folder), PATIENCE)):
-        raise SystemExit("the run did not go on once the link was back")
+        raise SystemExit(f"the run did not go on once the link was back:\n{said(folder, machines[0])}")
     return {
         "ranks": 2 * ranks,
         "exit codes": codes,
@@ -136,6 +136,8 @@ def start(
         command = machine.command(
             *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--nproc_per_node={ranks}"),
             *("--rdzv_backend=c10d", f"--rdzv_endpoint={ADDRESSES[0]}:{PORT}", "--rdzv_id=cut_link"),
+            # Nothing resolves the machines' names.
+            f"--rdzv_conf=is_host={machine.address == ADDRESSES[0]}",
             *(f"--local_addr={machine.address}", "-m", "fastdino", "train", *flags(config)),
         )
         environment = os.environ | {"GLOO_SOCKET_IFNAME": machine.interface, "OMP_NUM_THREADS": "1"}

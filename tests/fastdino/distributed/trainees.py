@@ -24,6 +24,8 @@ PICTURES = 8
 # differ by about 0.3 * 2**-24 = 2e-8, which eps turns into 2e-4 of a learning rate: 20 steps of 2e-3 make 7e-6.
 EPS = 1e-4
 TOLERANCE = 1e-5
+# float64 rounds 2**29 times more finely, which makes 2e-14 of it. What is more than rounding does not shrink with it.
+TOLERANCE_OF_DOUBLE = 1e-12
 
 
 class Case(NamedTuple):
