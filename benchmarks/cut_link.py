@@ -33,7 +33,7 @@ ADDRESSES = ("198.18.0.1", "198.18.0.2")
 PORT = 29500
 EPOCHS = 8
 # Seconds: what a process takes to find out who is silent, and torchrun to stop the others and to say so.
-GRACE = 90.0
+GRACE = 120.0
 # Seconds for a whole run on a slow machine.
 PATIENCE = 300.0
 NAMED = re.compile(r"rank \d+ on machine-\w+ (?:gave no sign of life|reaches neither)[^;]*")
@@ -101,7 +101,7 @@ def survive(folder: Path, machines: tuple[Machine, Machine], ranks: int, seconds
     draw_pictures(folder / "pictures")
     peaceful, cut = (
         dataclasses.replace(
-            settings(folder / "pictures", folder / name, EPOCHS), batch_size_per_gpu=1, dist_timeout=seconds
+            settings(folder / "pictures", folder / name, EPOCHS), batch_size_per_gpu=2, dist_timeout=seconds
         )
         for name in ("peaceful", "cut")
     )
@@ -136,8 +136,8 @@ def start(
         command = machine.command(
             *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--nproc_per_node={ranks}"),
             *("--rdzv_backend=c10d", f"--rdzv_endpoint={ADDRESSES[0]}:{PORT}", "--rdzv_id=cut_link"),
-            # Nothing resolves the machines' names.
-            f"--rdzv_conf=is_host={machine.address == ADDRESSES[0]}",
+            # Nothing resolves the machines' names; torchrun itself waits for the other machine, too.
+            f"--rdzv_conf=is_host={machine.address == ADDRESSES[0]},read_timeout={config.dist_timeout}",
             *(f"--local_addr={machine.address}", "-m", "fastdino", "train", *flags(config)),
         )
         environment = os.environ | {"GLOO_SOCKET_IFNAME": machine.interface, "OMP_NUM_THREADS": "1"}

@@ -134,11 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(sentence: str) -> None:
-    """To the person; of several processes the first speaks, and the others tell their launcher."""
-    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if file and os.environ.get("RANK", "0") != "0":
+    """To the person; of several processes the first of a machine speaks, and all but rank 0 tell their launcher."""
+    file, rank = os.environ.get("TORCHELASTIC_ERROR_FILE"), os.environ.get("RANK", "0")
+    if file and rank != "0":
         write_atomically(file, json.dumps({"message": sentence, "timestamp": int(time.time())}))
-    else:
+    if not file or os.environ.get("LOCAL_RANK", rank) == "0":
         print(f"fastdino: {sentence}", file=sys.stderr)
 
 

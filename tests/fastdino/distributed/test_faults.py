@@ -134,20 +134,18 @@ def peaceful(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return output
 
 
-def test_an_unsound_step_of_one_rank_is_skipped_by_all(picture_folder: Path, tmp_path: Path) -> None:
-    faults = [Fault(1, 1, "loss"), Fault(2, 3, "gradient")]
-    digests = in_processes(RANKS, trained, config(picture_folder, tmp_path, dist_url=meeting(tmp_path)), faults)
+def test_unsound_steps_of_one_rank_are_skipped_by_all_and_three_in_a_row_lead_back(
+    picture_folder: Path, tmp_path: Path
+) -> None:
+    single = [Fault(1, 1, "loss"), Fault(2, 2, "gradient")]
+    in_a_row = [Fault(1, step, "loss") for step in (4, 5, 6)]
+    settings = config(picture_folder, tmp_path, dist_url=meeting(tmp_path))
+    digests = in_processes(RANKS, trained, settings, single + in_a_row)
     assert len(set(digests)) == 1
-    assert [line["skipped_steps"] for line in read_log(tmp_path / "log.txt")] == [1, 1, 0, 0]
-    for fault in faults:
+    assert [line["skipped_steps"] for line in read_log(tmp_path / "log.txt")] == [1, 1, 2, 0]
+    for fault in single:
         record = json.loads((tmp_path / "trouble" / f"step_{fault.step}.json").read_text())
         assert record["ranks"] == [{"rank": fault.rank, "host": HOST}]
-
-
-def test_three_in_a_row_on_one_rank_lead_all_back(picture_folder: Path, tmp_path: Path) -> None:
-    faults = [Fault(1, step, "loss") for step in (4, 5, 6)]
-    digests = in_processes(RANKS, trained, config(picture_folder, tmp_path, dist_url=meeting(tmp_path)), faults)
-    assert len(set(digests)) == 1
     assert torch.load(tmp_path / "checkpoint.pth")["fastdino"]["attempt"] == 1
 
 
