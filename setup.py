@@ -93,7 +93,7 @@ setup(
     packages=[*find_packages(include=["fastdino", "fastdino.*"]), "fastdino.kernels"],
     # Not a package of its own: the top-level name `kernels` belongs to another project.
     package_dir={"fastdino.kernels": "kernels"},
-    package_data={"fastdino": ["py.typed", "*.pyi"]},
+    package_data={"fastdino": ["py.typed", "*.pyi", "visualize/static/*", "visualize/static/*/*"]},
     ext_modules=[
         Extension(
             "fastdino._native",

@@ -90,6 +90,12 @@ COMMANDS = {
         config.CorrespondConfig, "fastdino.visualize.patches.correspond", "run", "Match the patches of two pictures."
     ),
     "embed": Command(config.EmbedConfig, "fastdino.evaluate.embed", "run", "Write the features of pictures to a file."),
+    "map": Command(
+        config.MapConfig,
+        "fastdino.visualize.map.run",
+        "run",
+        "Draw a map on which like pictures lie close together.",
+    ),
     "export": Command(
         config.ExportConfig, "fastdino.export.run", "run", "Write a trained backbone in another program's format."
     ),

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def expected_files() -> set[str]:
     """Every source file of the library under the name it is installed as, without the compiled extension."""
-    library = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("fastdino/**/*.py*")}
+    patterns = ("fastdino/**/*.py*", "fastdino/visualize/static/**/*.*")
+    library = {path.relative_to(ROOT).as_posix() for pattern in patterns for path in ROOT.glob(pattern)}
     kernels = {"fastdino/" + path.relative_to(ROOT).as_posix() for path in ROOT.glob("kernels/**/*.py")}
     return {name for name in library | kernels if not name.endswith(".pyc")} | {"fastdino/py.typed"}
 

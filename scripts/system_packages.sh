@@ -1,8 +1,9 @@
 #!/bin/sh
-# Usage: system_packages.sh PYTHON [clang++]
+# Usage: system_packages.sh PYTHON [clang++ | chromium]
 # Installs, with apt and where it may, what a virtual environment and csrc/ need and this machine lacks. Where it may
 # not, it says what to install: an error if Python itself cannot go on, a hint if only the C++ extension cannot be built.
 # With clang++, that too, and what its fuzzer and sanitizers are linked with; fuzz.py says what to do without.
+# With chromium, the browser in which pages are tested; those tests are skipped without one.
 set -eu
 
 python=$1
@@ -55,4 +56,8 @@ fi
 
 if [ "${2:-}" = clang++ ] && ! command -v clang++ >/dev/null 2>&1 && may_install; then
     install clang libclang-rt-dev || install clang || true
+fi
+
+if [ "${2:-}" = chromium ] && ! command -v chromium >/dev/null 2>&1 && may_install; then
+    install chromium || true
 fi

@@ -229,6 +229,25 @@ class EmbedConfig(FeaturesConfig):
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class MapConfig(WeightsConfig):
+    """The map of pictures by what a backbone takes for alike."""
+
+    data_path: str = option("", "Folder of pictures, flat or in class folders, or tar shards.", group=OTHER)
+    output: str = option("map.html", "Page to write.", group=OTHER)
+    tree: str | None = option(None, "File for the tree of classes, ending in .nwk (Newick) or .json.", group=OTHER)
+    layout: str = option(
+        "tsne", "What places the pictures; umap is faster and takes umap-learn.", group=OTHER, choices=("tsne", "umap")
+    )
+    clusters: int = option(12, "Groups of like pictures to colour, found by k-means; 0 for none.", group=OTHER)
+    image_size: int | None = option(
+        None, "Side in pixels of what is looked at; without it that of the training.", group=OTHER
+    )
+    batch_size_per_gpu: int = option(128, "Pictures in one forward pass.", group=OTHER)
+    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
+    seed: int = option(0, "Seed of the places and the clusters.", group=OTHER)
+
+
 EXPORT_FORMATS = ("timm", "safetensors", "huggingface", "onnx", "torchscript", "torch-export", "dino")
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 from torchvision import transforms
 
 from fastdino.data.plan import CropPlan, CropRecipe, _uniform_draws, crop_plan

@@ -1,0 +1,146 @@
+"""How fluid the map of 50,000 pictures is in a browser, and how long its layout takes.
+
+    python benchmarks/map_page.py            # the page, in headless Chromium
+    python benchmarks/map_page.py --layout   # t-SNE and UMAP
+
+The page has 50,000 invented thumbnails in 60 heaps. Frame times are the intervals between a browser's frames while the
+map is zoomed from all of it to single pictures and back, and dragged at three levels of zoom; Chromium draws on the
+processor, without a GPU, which is the slowest that anyone will meet. Features for the layout are points around 60
+centres in 384 dimensions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+# A script finds only its own folder.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.loader_peers.machine import machine
+from fastdino.files import write_atomically
+from fastdino.visualize.map.atlas import pack, thumbnail_side
+from fastdino.visualize.map.contents import FeatureMap, nearest_pictures
+from fastdino.visualize.map.layout import positions, principal_directions
+from fastdino.visualize.map.page import render
+from tests.fastdino.visualize.browsing import chromium
+
+OUTPUT = Path(__file__).parent / "results" / "map_page.json"
+HEAPS = 60
+FRAMES = """() => { window.frames_ = []; let last = performance.now();
+  const step = (now) => { frames_.push(now - last); last = now; requestAnimationFrame(step); };
+  requestAnimationFrame(step); }"""
+
+
+def invented_map(count: int) -> FeatureMap:
+    """`count` pictures in heaps, each thumbnail a gradient with noise in its heap's colours."""
+    generator = np.random.default_rng(0)
+    heap = generator.integers(0, HEAPS, count)
+    placed = generator.random((HEAPS, 2))[heap] + 0.035 * generator.standard_normal((count, 2))
+    placed = ((placed - placed.min(axis=0)) / np.ptp(placed, axis=0).max()).astype(np.float32)
+    side = thumbnail_side(count)
+    colours = generator.integers(0, 256, (HEAPS, 2, 3))[heap]
+    ramp = np.linspace(0, 1, side)[:, None, None] * np.ones((1, side, 1))
+    thumbnails = np.empty((count, side, side, 3), dtype=np.uint8)
+    for picture, (first, second) in enumerate(colours):
+        noise = generator.normal(0, 25, (side, side, 1))
+        thumbnails[picture] = np.clip(first + ramp * (second - first) + noise, 0, 255)
+    return FeatureMap(
+        title=f"{count:,} invented pictures",
+        names=[f"heap {label}/picture {picture:06}.jpg" for picture, label in enumerate(heap)],
+        classes=[f"heap {label}" for label in range(HEAPS)],
+        labels=heap,
+        positions=placed,
+        clusters=np.empty(0, dtype=np.int32),
+        neighbours=nearest_pictures(torch.from_numpy(placed) - 0.5),
+        atlas=pack(thumbnails, placed),
+        tree=None,
+        examples=[],
+    )
+
+
+def measure_page(count: int) -> dict[str, Any]:
+    """Size, time to the first picture, and frame times of a map of `count` pictures."""
+    html = render(invented_map(count))
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+        path = Path(folder) / "map.html"
+        path.write_text(html)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        started = time.perf_counter()
+        page.goto(path.as_uri())
+        page.get_by_role("status").get_by_text("pictures").wait_for()
+        opened = time.perf_counter() - started
+        page.evaluate(FRAMES)
+        result: dict[str, Any] = {"pictures": count, "megabytes": len(html) / 1e6, "seconds_to_open": opened}
+        page.mouse.move(440, 400)
+        for name, ticks, step in (("still", 30, 0), ("zooming in", 60, -60), ("zooming out", 60, 60)):
+            result[name] = frames_while(page, lambda _, step=step: page.mouse.wheel(0, step), ticks)
+        for level in ("far", "middle", "near"):
+            page.mouse.down()
+            result[f"dragging, {level}"] = frames_while(
+                page, lambda tick: page.mouse.move(440 + 4 * (tick % 40), 400 + 3 * (tick % 40)), 80
+            )
+            page.mouse.up()
+            page.mouse.move(440, 400)
+            for _ in range(20):
+                page.mouse.wheel(0, -60)
+            page.wait_for_timeout(1500)
+        return result
+
+
+def frames_while(page: Any, act: Any, ticks: int) -> dict[str, float]:
+    """Milliseconds between frames while `act` is called `ticks` times, about 60 times a second."""
+    page.evaluate("() => { frames_.length = 0; }")
+    for tick in range(ticks):
+        act(tick)
+        page.wait_for_timeout(10)
+    frames = sorted(page.evaluate("() => frames_"))
+    return {
+        "median": statistics.median(frames),
+        "95 %": frames[int(0.95 * len(frames))],
+        "longest": frames[-1],
+        "frames": len(frames),
+    }
+
+
+def measure_layout(count: int) -> dict[str, float]:
+    """Seconds that each method takes for `count` pictures, after the principal directions that both need."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(HEAPS, 384, generator=generator)
+    heap = torch.randint(HEAPS, (count,), generator=generator)
+    features = centres[heap] + torch.randn(count, 384, generator=generator)
+    started = time.perf_counter()
+    reduced = principal_directions(features, 0)
+    result = {"pictures": count, "principal directions": time.perf_counter() - started}
+    for method in ("umap", "tsne"):
+        started = time.perf_counter()
+        positions(reduced, method, 0)
+        result[method] = time.perf_counter() - started
+        print(method, result[method], flush=True)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=50_000)
+    parser.add_argument("--layout", action="store_true", help="measure the layout instead of the page")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    arguments = parser.parse_args()
+    results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    measure = measure_layout if arguments.layout else measure_page
+    results["layout" if arguments.layout else "page"] = {**measure(arguments.pictures), "machine": machine()}
+    write_atomically(arguments.output, json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
