@@ -31,7 +31,7 @@ function select(picture) {
 // Selects a picture that may be out of sight, and goes there.
 function visit(picture) {
   select(picture);
-  const near = 48 / (0.9 * data.spacing);
+  const near = 48 / (CROWDING * data.spacing);
   view.glideTo({ x: data.x[picture], y: data.y[picture], scale: Math.max(view.scale, near) });
 }
 

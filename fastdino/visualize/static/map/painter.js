@@ -1,7 +1,9 @@
 // Draws the map: dots from afar, thumbnails where there is room for them.
 
+// Side of a thumbnail as a share of the mean distance: pictures crowd together, and should not hide each other.
+const CROWDING = 0.6;
 const LEAST_SIDE = 10;
-const MOST_THUMBNAILS = 4000;
+const MOST_THUMBNAILS = 2500;
 const LARGEST_DOT = 8;
 const SMALLEST_DOT = 2.5;
 
@@ -24,7 +26,7 @@ class Painter {
 
   // Side of a thumbnail on the screen, in CSS pixels.
   get side() {
-    return Math.min(0.9 * this.data.spacing * this.view.scale, 1.5 * this.data.side);
+    return Math.min(CROWDING * this.data.spacing * this.view.scale, 1.5 * this.data.side);
   }
 
   showsThumbnails() {
