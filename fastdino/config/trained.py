@@ -236,9 +236,6 @@ class MapConfig(WeightsConfig):
     data_path: str = option("", "Folder of pictures, flat or in class folders, or tar shards.", group=OTHER)
     output: str = option("map.html", "Page to write.", group=OTHER)
     tree: str | None = option(None, "File for the tree of classes, ending in .nwk (Newick) or .json.", group=OTHER)
-    layout: str = option(
-        "tsne", "What places the pictures; umap is faster and takes umap-learn.", group=OTHER, choices=("tsne", "umap")
-    )
     clusters: int = option(12, "Groups of like pictures to colour, found by k-means; 0 for none.", group=OTHER)
     image_size: int | None = option(
         None, "Side in pixels of what is looked at; without it that of the training.", group=OTHER

@@ -46,7 +46,8 @@ def read_thumbnails(
     """
     thumbnails = np.full((len(indices), side, side, 3), 128, dtype=np.uint8)
     for batch in load_pictures(Subset(source, indices), side, READ_AT_ONCE, num_workers):
-        thumbnails[batch.indices] = batch.pictures.transpose(0, 2, 3, 1)
+        for index, picture in zip(batch.indices, batch.pictures, strict=True):
+            thumbnails[index] = picture.transpose(1, 2, 0)
         advance(len(batch.indices) + len(batch.skipped))
     return thumbnails
 

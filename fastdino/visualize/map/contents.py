@@ -47,7 +47,6 @@ def feature_map(
     features: Features,
     title: str,
     *,
-    method: str = "tsne",
     cluster_count: int = CLUSTERS,
     seed: int = 0,
     num_workers: int = 0,
@@ -59,9 +58,8 @@ def feature_map(
         source: where the thumbnails are read from.
         features: those of the pictures that could be read.
         title: what the page is called.
-        method: tsne or umap, see `positions`.
         cluster_count: most groups of like pictures; 0 looks for none.
-        seed: that of the method and of the clusters.
+        seed: that of the places and of the clusters.
         num_workers: most processes that read pictures.
         console: where progress is shown; the terminal without one.
 
@@ -71,7 +69,7 @@ def feature_map(
     indices = features.indices.tolist()
     with console.status("Placing the pictures"):
         reduced = principal_directions(features.features, seed)
-        placed = positions(reduced, method, seed)
+        placed = positions(reduced, seed)
         found = clusters(reduced, cluster_count, seed) if cluster_count else np.empty(0, dtype=np.int32)
         near = nearest_pictures(features.features)
         tree = class_tree(features.features, features.labels, source.classes)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import MiniBatchKMeans
@@ -12,21 +9,13 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from fastdino.errors import UserError
 from fastdino.evaluate.neighbours import unit_length
 
-# What is beyond the first 50 directions is mostly noise, and both methods look for neighbours faster in few.
+# What is beyond the first 50 directions is mostly noise, and neighbours are found faster in few.
 DIRECTIONS = 50
 PERPLEXITY = 30
-UMAP_NEIGHBOURS = 15
 
 Floats = npt.NDArray[np.float32]
-
-
-def check_layout(method: str) -> None:
-    """Raise UserError if the method's package is missing: better before the features are computed than after."""
-    if method == "umap" and importlib.util.find_spec("umap") is None:
-        raise UserError("--layout umap takes umap-learn: pip install 'fastdino[map]', or leave --layout out")
 
 
 def principal_directions(features: Tensor, seed: int) -> Floats:
@@ -42,30 +31,21 @@ def principal_directions(features: Tensor, seed: int) -> Floats:
     return reduced
 
 
-def positions(reduced: Floats, method: str, seed: int) -> Floats:
+def positions(reduced: Floats, seed: int) -> Floats:
     """Places (n, 2) in the unit square for what `principal_directions` returns: like pictures lie close together.
 
-    `method` is tsne (van der Maaten & Hinton 2008) or umap (McInnes et al. 2018). The longer side fills 0 .. 1.
+    By t-SNE (van der Maaten & Hinton 2008). The longer side fills 0 .. 1.
     """
     count = len(reduced)
     if count <= 3:
         # Too few for neighbourhoods; their first direction says it all.
         placed = np.column_stack([reduced[:, 0], np.zeros(count)])
     else:
-        placed = _method(method, count, seed).fit_transform(reduced)
+        method = TSNE(perplexity=min(PERPLEXITY, (count - 1) / 3), init="pca", random_state=seed)
+        placed = method.fit_transform(reduced)
     placed = placed - placed.min(axis=0)
     extent = float(placed.max())
     return (placed / extent if extent > 0 else placed + 0.5).astype(np.float32)
-
-
-def _method(method: str, count: int, seed: int) -> Any:
-    if method == "umap":
-        from umap import UMAP
-
-        # A spectral start takes more pictures than that.
-        init = "random" if count <= UMAP_NEIGHBOURS else "spectral"
-        return UMAP(n_neighbors=min(UMAP_NEIGHBOURS, count - 1), init=init, random_state=seed)
-    return TSNE(perplexity=min(PERPLEXITY, (count - 1) / 3), init="pca", random_state=seed)
 
 
 def clusters(reduced: Floats, count: int, seed: int) -> npt.NDArray[np.int32]:

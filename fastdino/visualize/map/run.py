@@ -10,12 +10,11 @@ from rich.console import Console
 from fastdino.config import MapConfig
 from fastdino.data.sources import Source, Subset, open_source
 from fastdino.errors import UserError
+from fastdino.evaluate.backbone import backbone_of
 from fastdino.evaluate.features import extract_features, report_skipped
 from fastdino.evaluate.output import writing_to
 from fastdino.files import write_atomically
-from fastdino.models.pretrained import load_backbone
 from fastdino.visualize.map.contents import feature_map
-from fastdino.visualize.map.layout import check_layout
 from fastdino.visualize.map.page import render
 from fastdino.visualize.neighbours import evenly_spread
 from fastdino.visualize.tree import WRITERS
@@ -34,12 +33,7 @@ def run(config: MapConfig) -> Path:
     _check(config, output)
     console = Console()
     source = _thinned(open_source(config.data_path), console)
-    backbone = load_backbone(
-        config.pretrained_weights or None,
-        arch=config.arch,
-        patch_size=config.patch_size,
-        checkpoint_key=config.checkpoint_key,
-    )
+    backbone = backbone_of(config)
     features = extract_features(
         backbone.model,
         source,
@@ -54,7 +48,6 @@ def run(config: MapConfig) -> Path:
         source,
         features,
         f"Map of {Path(config.data_path).resolve().name}",
-        method=config.layout,
         cluster_count=config.clusters,
         seed=config.seed,
         num_workers=config.num_workers,
@@ -79,7 +72,6 @@ def _check(config: MapConfig, output: Path) -> None:
         raise UserError(f"--tree is {config.tree!r}: give a file ending in {' or '.join(WRITERS)}")
     if config.clusters < 0:
         raise UserError(f"--clusters is {config.clusters}: give a number of clusters, or 0 for none")
-    check_layout(config.layout)
 
 
 def _thinned(source: Source, console: Console) -> Source:

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
 
-from fastdino.errors import UserError
 from fastdino.visualize.map.contents import nearest_pictures
-from fastdino.visualize.map.layout import check_layout, clusters, positions, principal_directions
+from fastdino.visualize.map.layout import clusters, positions, principal_directions
 
 GROUPS = 3
 EACH = 20
@@ -22,11 +19,8 @@ def groups() -> torch.Tensor:
     return middles + 0.1 * torch.randn(GROUPS * EACH, 16, generator=generator)
 
 
-@pytest.mark.parametrize("method", ["tsne", "umap"])
-def test_groups_stay_together(groups: torch.Tensor, method: str) -> None:
-    if method == "umap":
-        pytest.importorskip("umap", reason="fastdino[map] is not installed")
-    placed = positions(principal_directions(groups, 0), method, 0)
+def test_groups_stay_together(groups: torch.Tensor) -> None:
+    placed = positions(principal_directions(groups, 0), 0)
     assert placed.shape == (60, 2)
     assert placed.dtype == np.float32
     assert placed.min() == 0
@@ -40,7 +34,7 @@ def test_groups_stay_together(groups: torch.Tensor, method: str) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
 def test_few_pictures_are_placed_too(count: int) -> None:
     features = torch.randn(count, 8, generator=torch.Generator().manual_seed(count))
-    placed = positions(principal_directions(features, 0), "tsne", 0)
+    placed = positions(principal_directions(features, 0), 0)
     assert placed.shape == (count, 2)
     assert np.isfinite(placed).all()
     assert placed.min() >= 0
@@ -49,12 +43,12 @@ def test_few_pictures_are_placed_too(count: int) -> None:
 
 def test_equal_features_are_placed_too() -> None:
     reduced = principal_directions(torch.ones(12, 8), 0)
-    assert np.isfinite(positions(reduced, "tsne", 0)).all()
+    assert np.isfinite(positions(reduced, 0)).all()
     assert clusters(reduced, 5, 0).tolist() == [0] * 12
 
 
 def test_the_same_seed_gives_the_same_places(groups: torch.Tensor) -> None:
-    first, second = (positions(principal_directions(groups, 3), "tsne", 3) for _ in range(2))
+    first, second = (positions(principal_directions(groups, 3), 3) for _ in range(2))
     assert (first == second).all()
 
 
@@ -75,10 +69,3 @@ def test_neighbours_are_the_nearest_by_cosine_and_never_oneself(groups: torch.Te
     assert (found == expected).all()
     assert nearest_pictures(groups[:1]).shape == (1, 0)
     assert nearest_pictures(groups[:3]).shape == (3, 2)
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    check_layout("tsne")
-    with pytest.raises(UserError, match="umap-learn"):
-        check_layout("umap")

@@ -120,7 +120,6 @@ def test_too_many_pictures_are_thinned(
         (["--output", "map.png"], ".html"),
         (["--tree", "tree.txt"], ".nwk or .json"),
         (["--clusters", "-1"], "--clusters"),
-        (["--layout", "pca"], "invalid choice"),
         (["--data_path", "nowhere"], "nowhere"),
         (["--output", "/proc/none/map.html"], "--output"),
     ],
