@@ -230,7 +230,7 @@ class EmbedConfig(FeaturesConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class MapConfig(WeightsConfig):
+class MapConfig(FeaturesConfig):
     """The map of pictures by what a backbone takes for alike."""
 
     data_path: str = option("", "Folder of pictures, flat or in class folders, or tar shards.", group=OTHER)
@@ -240,8 +240,6 @@ class MapConfig(WeightsConfig):
     image_size: int | None = option(
         None, "Side in pixels of what is looked at; without it that of the training.", group=OTHER
     )
-    batch_size_per_gpu: int = option(128, "Pictures in one forward pass.", group=OTHER)
-    num_workers: int = option(10, "Most processes that read pictures.", group=OTHER)
     seed: int = option(0, "Seed of the places and the clusters.", group=OTHER)
 
 

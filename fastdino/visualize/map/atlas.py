@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fastdino.data.sources import Source, Subset
-from fastdino.evaluate.features import load_pictures
+from fastdino.data.sources import Source
+from fastdino.evaluate.cuts import centre_crop
+from fastdino.evaluate.loading import Cutting, load_pictures
 
 # Thumbnails of all pictures together: 50,000 of 32 pixels, a page of some 35 MB that takes 200 MB once all is decoded.
 MOST_PIXELS = 50_000 * 32**2
@@ -45,9 +46,11 @@ def read_thumbnails(
     more are done. One that has become unreadable since is grey.
     """
     thumbnails = np.full((len(indices), side, side, 3), 128, dtype=np.uint8)
-    for batch in load_pictures(Subset(source, indices), side, READ_AT_ONCE, num_workers):
+    rows = {index: row for row, index in enumerate(indices)}
+    keys = [indices[start : start + READ_AT_ONCE] for start in range(0, len(indices), READ_AT_ONCE)]
+    for batch in load_pictures(source, keys, Cutting(centre_crop, side), num_workers=num_workers):
         for index, picture in zip(batch.indices, batch.pictures, strict=True):
-            thumbnails[index] = picture.transpose(1, 2, 0)
+            thumbnails[rows[index]] = picture.transpose(1, 2, 0)
         advance(len(batch.indices) + len(batch.skipped))
     return thumbnails
 

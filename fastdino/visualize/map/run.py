@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from fastdino.config import MapConfig
 from fastdino.data.sources import Source, Subset, open_source
 from fastdino.errors import UserError
 from fastdino.evaluate.backbone import backbone_of
-from fastdino.evaluate.features import extract_features, report_skipped
+from fastdino.evaluate.extractor import extractor
+from fastdino.evaluate.features import report_skipped
 from fastdino.evaluate.output import writing_to
 from fastdino.files import write_atomically
 from fastdino.visualize.map.contents import feature_map
@@ -23,50 +23,42 @@ from fastdino.visualize.tree import WRITERS
 MOST_PICTURES = 50_000
 
 
-def run(config: MapConfig) -> Path:
-    """Write the map of the pictures in `data_path` to `output`, which is returned, and the tree of their classes to
-    `tree`.
+def run(config: MapConfig) -> None:
+    """Write the map of the pictures in `data_path` to `output`, and the tree of their classes to `tree`.
 
     Raises UserError for everything that the user can mend, before the features are computed where that is possible.
     """
-    output = Path(config.output)
-    _check(config, output)
-    console = Console()
-    source = _thinned(open_source(config.data_path), console)
+    _check(config)
+    source = open_source(config.data_path)
     backbone = backbone_of(config)
-    features = extract_features(
-        backbone.model,
-        source,
-        image_size=config.image_size or backbone.image_size,
-        batch_size=config.batch_size_per_gpu,
-        num_workers=config.num_workers,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        console=console,
-    )
-    report_skipped(console, features.skipped)
+    with extractor(config) as extract:
+        shown = _thinned(source, extract.console)
+        features = extract.features(backbone.model, shown, config.image_size or backbone.image_size, "Features")
+        if not extract.world.is_main:
+            return
+    report_skipped(extract.console, features.skipped)
     content = feature_map(
-        source,
+        shown,
         features,
         f"Map of {Path(config.data_path).resolve().name}",
         cluster_count=config.clusters,
         seed=config.seed,
         num_workers=config.num_workers,
-        console=console,
+        console=extract.console,
     )
     if config.tree:
         if content.tree is None:
             raise UserError("--tree needs pictures in at least two class folders: sort them, or leave it out")
         with writing_to(config.tree, "--tree") as tree:
             write_atomically(tree, WRITERS[tree.suffix](content.tree))
-    with writing_to(output, "--output"):
+    with writing_to(config.output, "--output") as output:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, render(content))
-    console.print(f"{output}: {len(content.names):,} pictures", highlight=False, markup=False, soft_wrap=True)
-    return output
+    extract.console.print(f"{output}: {len(content.names):,} pictures", highlight=False, markup=False, soft_wrap=True)
 
 
-def _check(config: MapConfig, output: Path) -> None:
-    if output.suffix != ".html":
+def _check(config: MapConfig) -> None:
+    if Path(config.output).suffix != ".html":
         raise UserError(f"--output is {config.output!r}: give a file ending in .html")
     if config.tree and Path(config.tree).suffix not in WRITERS:
         raise UserError(f"--tree is {config.tree!r}: give a file ending in {' or '.join(WRITERS)}")
