@@ -63,7 +63,8 @@ class FusedUpdate:
         self._values: tuple[StepValues, float] | None = None
         self._unsound = torch.zeros((), dtype=torch.bool, device=self.arena.device)
         self.norms = torch.zeros(len(self.names), device=self.arena.device)
-        self.at_fault = torch.zeros((), dtype=torch.bool, device=self.arena.device)
+        # A process by itself is at fault whenever anything is.
+        self.at_fault = torch.full((), world.size == 1, device=self.arena.device)
         self._statistics = Statistics(student, teacher)
 
     @contextmanager
@@ -115,8 +116,8 @@ class FusedUpdate:
         norms = gradient_norms(gradients)
         self._unsound = is_unsound(loss, norms, self.precision, self.world)
         self.norms = torch.where(self._unsound, norms, self.norms)
-        at_fault = is_at_fault(loss, norms, self._buckets)
-        self.at_fault = torch.where(self._unsound, at_fault, self.at_fault)
+        if self._buckets is not None:
+            self.at_fault = torch.where(self._unsound, is_at_fault(loss, norms, self._buckets), self.at_fault)
         self._statistics.restore_if(self._unsound)
         self.arena.gather_gradients(gradients, of_shadows=self.copies[0].has_unit_rows)
         self._values = values, clip_grad

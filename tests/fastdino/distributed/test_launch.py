@@ -115,10 +115,12 @@ def test_the_others_tell_their_launcher(
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
     assert main(["train", "--epochs", "0"]) == 2
     assert capsys.readouterr().err == ""
     assert "--epochs must be above 0" in (tmp_path / "error.json").read_text()
     monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
     assert main(["train", "--epochs", "0"]) == 2
     assert "--epochs must be above 0" in capsys.readouterr().err
 

@@ -110,7 +110,7 @@ def test_the_first_line_says_who_computes_what(
 ) -> None:
     train(config(picture_folder, tmp_path, epochs=1))
     said = " ".join(capsys.readouterr().out.split())
-    assert "loss, teacher, update, normalisation by torch (the device is a CPU)" in said
+    assert "loss, teacher, update, normalisation, norms by torch (the device is a CPU)" in said
     assert "attention by sdpa (the device is a CPU)" in said
 
 
@@ -264,7 +264,7 @@ def test_the_kernels_train_alike_and_the_log_says_so(
         result = train(config(picture_folder, tmp_path / implementation, implementation=implementation, **changes))
         losses[implementation] = result.log[0]["train_loss"]
         said = " ".join(capsys.readouterr().out.split())
-        assert f"loss, teacher, update, normalisation by {implementation} (as asked for)" in said
+        assert f"loss, teacher, update, normalisation, norms by {implementation} (as asked for)" in said
         assert ("rows of 61 logits do not start and end at 16-byte" in said) == (implementation == "triton")
     # Three steps of float32 after another order of sums.
     assert losses["triton"] == pytest.approx(losses["torch"], rel=1e-4)
