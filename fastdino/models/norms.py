@@ -12,16 +12,17 @@ def normalized(norm: nn.Module, x: Tensor, dtype: torch.dtype, implementation: s
     """Tokens (..., C) -> x and norm(x), the latter in `dtype` where that costs nothing.
 
     What goes on from the x that is returned brings its gradient into the norm's backward pass: with `triton` both are
-    added up in one kernel. Other norms than LayerNorm, and other tokens than float32, are PyTorch's affair.
-    `implementation` is as in implementation.choose.
+    added up in one kernel. Other norms than LayerNorm, other tokens than float32, and tokens wider than the kernel takes
+    are PyTorch's affair. `implementation` is as in implementation.choose.
     """
     if torch.compiler.is_compiling() or not _is_for_kernel(norm, x):
         return x, norm(x)
     if implementations.choose(implementations.NORMS, implementation, x.device).name != "triton":
         return x, norm(x)
-    result: tuple[Tensor, Tensor] = implementations.kernels("layer_norm").normalized(
-        x, norm.weight, norm.bias, norm.eps, dtype
-    )
+    kernel = implementations.kernels("layer_norm")
+    if x.shape[-1] > kernel.WIDEST:
+        return x, norm(x)
+    result: tuple[Tensor, Tensor] = kernel.normalized(x, norm.weight, norm.bias, norm.eps, dtype)
     return result
 
 

@@ -68,17 +68,18 @@ def test_normalised_tokens_are_computed_again_and_not_kept(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("norm", "dtype"),
+    ("norm", "width", "dtype"),
     [
-        (nn.LayerNorm(8, bias=False), torch.float32),
-        (nn.LayerNorm(8, elementwise_affine=False), torch.float32),
-        (nn.RMSNorm(8), torch.float32),
-        (nn.LayerNorm(8).bfloat16(), torch.bfloat16),
-        (nn.LayerNorm(8).double(), torch.float64),
+        (nn.LayerNorm(8, bias=False), 8, torch.float32),
+        (nn.LayerNorm(8, elementwise_affine=False), 8, torch.float32),
+        (nn.RMSNorm(8), 8, torch.float32),
+        (nn.LayerNorm(8).bfloat16(), 8, torch.bfloat16),
+        (nn.LayerNorm(8).double(), 8, torch.float64),
+        (nn.LayerNorm(layer_norm.WIDEST + 1), layer_norm.WIDEST + 1, torch.float32),
     ],
 )
-def test_other_norms_and_tokens_are_pytorchs(norm: nn.Module, dtype: torch.dtype) -> None:
-    x = torch.randn(3, 8, dtype=dtype)
+def test_other_norms_and_tokens_are_pytorchs(norm: nn.Module, width: int, dtype: torch.dtype) -> None:
+    x = torch.randn(3, width, dtype=dtype)
     same, out = normalized(norm, x, dtype, "triton")
     assert same is x
     assert torch.equal(out, norm(x))
