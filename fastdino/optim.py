@@ -36,7 +36,7 @@ def build_optimizer(name: str, model: nn.Module) -> Optimizer:
 
 
 def _adamw(groups: list[dict[str, Any]]) -> AdamW:
-    """In one pass over memory on CPUs, where torch by itself takes tensor by tensor in a dozen (benchmarks/step.py)."""
+    """In one pass over memory on CPUs, where torch by itself takes tensor by tensor in a dozen."""
     fused = True if all(p.device.type == "cpu" for group in groups for p in group["params"]) else None
     optimizer = AdamW(groups, fused=fused)
 
