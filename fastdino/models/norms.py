@@ -12,8 +12,8 @@ def normalized(norm: nn.Module, x: Tensor, dtype: torch.dtype, implementation: s
     """Tokens (..., C) -> x and norm(x), the latter in `dtype` where that costs nothing.
 
     What goes on from the x that is returned brings its gradient into the norm's backward pass: with `triton` both are
-    added up in one kernel. Other norms than LayerNorm, other tokens than float32, and tokens wider than the kernel takes
-    are PyTorch's affair. `implementation` is as in implementation.choose.
+    added up in one kernel. Other norms than LayerNorm, other tokens than float32, and wider ones than the kernel
+    takes are PyTorch's affair. `implementation` is as in implementation.choose.
     """
     if torch.compiler.is_compiling() or not _is_for_kernel(norm, x):
         return x, norm(x)
