@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from fastdino.errors import UserError
 from fastdino.evaluate.cuts import Cut, centre_crop
 from fastdino.evaluate.feature_cache import FeatureBatch, FeatureCache
 from fastdino.evaluate.fingerprints import of_features
-from fastdino.evaluate.loading import Cutting, Prepare, load_pictures
+from fastdino.evaluate.loading import Batch, Cutting, Prepare, load_pictures
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,8 @@ def extract_features(
     Pictures that cannot be read are left out and named in `skipped`. Raises UserError when that is all of
     them.
     """
-    parts: list[Tensor] = []
-    indices: list[int] = []
-    skipped: dict[str, str] = {}
     was_training = model.training
-    for part in stream_features(
+    batches = stream_features(
         model,
         source,
         image_size=image_size,
@@ -90,16 +87,32 @@ def extract_features(
         console=console,
         world=world,
         cache=cache,
-    ):
+    )
+    features = put_together(source, batches)
+    model.train(was_training)
+    return features
+
+
+def put_together(source: Source, batches: Iterable[FeatureBatch]) -> Features:
+    """The features in `batches` of the source's pictures, in any order. Raises UserError where there are none."""
+    parts: list[Tensor] = []
+    indices: list[int] = []
+    skipped: dict[str, str] = {}
+    for part in batches:
         if part.indices:
             parts.append(part.features)
         indices += part.indices
         skipped |= part.skipped
-    model.train(was_training)
     if not indices:
         raise UserError(none_readable(skipped))
+    order = torch.tensor(indices).argsort()
     labels = torch.tensor([source.label(index) for index in indices])
-    return Features(torch.cat(parts), labels, torch.tensor(indices), skipped)
+    return Features(torch.cat(parts)[order], labels[order], torch.tensor(indices)[order], skipped)
+
+
+def batches_of(pictures: int, batch_size: int) -> list[range]:
+    """The numbers of so many pictures, a batch at a time."""
+    return [range(start, min(start + batch_size, pictures)) for start in range(0, pictures, batch_size)]
 
 
 def stream_features(
@@ -119,7 +132,7 @@ def stream_features(
     """What `extract_features` gathers, batch by batch in the source's order; `model` is left in evaluation mode."""
     model.eval().to(device)
     key = None if cache is None else of_features(model, source, image_size, cut, torch.device(device).type)
-    keys = [range(start, min(start + batch_size, len(source))) for start in range(0, len(source), batch_size)]
+    keys = batches_of(len(source), batch_size)
     computed = compute_features(
         model, source, keys, Cutting(cut, image_size), num_workers=num_workers, device=device, world=world
     )
@@ -156,8 +169,13 @@ def compute_features(
         batch: FeatureBatch | None = None
         if start + world.rank < len(keys):
             loaded = next(own)
-            batch = FeatureBatch(_forward(model, loaded.pictures, device), loaded.indices, loaded.skipped)
+            batch = features_of(model, loaded, device)
         yield from (each for each in world.gather(batch) if each is not None)
+
+
+def features_of(model: nn.Module, batch: Batch, device: torch.device | str) -> FeatureBatch:
+    """Features of pictures that were read, by `model`, which is on `device` and evaluated."""
+    return FeatureBatch(_forward(model, batch.pictures, device), batch.indices, batch.skipped)
 
 
 @torch.no_grad()

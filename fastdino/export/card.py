@@ -24,6 +24,7 @@ FIGURES = {
     "train_teacher_entropy": "teacher entropy",
     "train_kl": "KL divergence of student from teacher",
     "train_feature_std": "spread of the features",
+    "knn_top1": "percent of pictures whose class their nearest neighbours name",
     "images_per_second": "pictures a second",
 }
 

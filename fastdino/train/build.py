@@ -117,6 +117,14 @@ def initial_network(config: TrainConfig) -> MultiCropWrapper:
     return _network(config, config.drop_path_rate, config.norm_last_layer)
 
 
+def untrained_backbone(config: TrainConfig) -> nn.Module:
+    """The backbone before its first step, on the CPU, to be measured."""
+    backbone = initial_network(config).backbone
+    if isinstance(backbone, VisionTransformer):
+        backbone.set_implementation(config.implementation)
+    return backbone
+
+
 def _network(config: TrainConfig, drop_path_rate: float, norm_last_layer: bool) -> MultiCropWrapper:
     backbone = build_backbone(
         config.arch,

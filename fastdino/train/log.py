@@ -41,6 +41,23 @@ class RunLog:
     def epoch(self, line: dict[str, Any]) -> None:
         """Add an epoch's line; the file is replaced whole, so that it never ends in half a line."""
         self.lines.append(line)
+        self._write(line["epoch"], line)
+
+    def add(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Add what was learnt about an epoch after its line was written."""
+        for line in self.lines:
+            if line["epoch"] == epoch:
+                line.update(values)
+        self._write(epoch, values)
+
+    def close(self) -> None:
+        """Flush TensorBoard's files."""
+        if self._board is not None:
+            with self._tolerated.writing(BOARD):
+                self._board.close()
+
+    def _write(self, epoch: int, values: Mapping[str, Any]) -> None:
+        """Write all lines, and `values` for TensorBoard."""
         if self._board is None:
             return
         with self._tolerated.writing(self.path.name):
@@ -50,16 +67,10 @@ class RunLog:
             if BOARD in self._tolerated.failing:
                 # A writer that has failed once fails for ever.
                 self._board = SummaryWriter(str(self.path.parent / "tensorboard"))
-            for name, value in line.items():
+            for name, value in values.items():
                 if name != "epoch":
-                    self._board.add_scalar(f"epoch/{name}", value, line["epoch"])
+                    self._board.add_scalar(f"epoch/{name}", value, epoch)
             self._board.flush()
-
-    def close(self) -> None:
-        """Flush TensorBoard's files."""
-        if self._board is not None:
-            with self._tolerated.writing(BOARD):
-                self._board.close()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

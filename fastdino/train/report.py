@@ -20,20 +20,17 @@ from fastdino.config import TrainConfig
 from fastdino.cores import usable_cores
 from fastdino.data.plan import CropRecipe, crop_plan
 from fastdino.data.reading import UnreadableImage, read_image
-from fastdino.data.sources import Source, Subset
-from fastdino.evaluate.compare import compare
+from fastdino.data.sources import Source
+from fastdino.evaluate.compare import Known, compare
 from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.reference.augment import apply_plan
-from fastdino.train.build import initial_network
+from fastdino.train.build import untrained_backbone
+from fastdino.train.sample import batch_size, sample_of
 from fastdino.visualize.attention.pictures import draw_attention
 from fastdino.visualize.neighbours import evenly_spread, neighbour_rows
 from fastdino.visualize.report import Report, write_report
 from fastdino.visualize.verdict import health
 
-# Enough for k-NN to mean something and for a CPU to get through in a minute.
-PICTURES_MEASURED = 500
-# Fewer of each would leave a picture without neighbours of its own class.
-MEASURED_PER_CLASS = 25
 PICTURES_SHOWN = 4
 # Enough patches a side to show shapes; more would take longer than they tell.
 ATTENTION_PATCHES = 24
@@ -57,21 +54,24 @@ def write_run_report(
     console: Console,
     *,
     held_out: Source | None = None,
+    known: Known | None = None,
 ) -> RunReport:
     """Measure `teacher` (a backbone), draw what it learned, and write report.html into `config.output_dir`.
 
-    Without `held_out` pictures a sample of the training pictures is measured leave-one-out.
+    Without `held_out` pictures a sample of the training pictures is measured leave-one-out. What is `known` from
+    training is not measured again.
     """
-    sample = source if held_out is not None else Subset(source, measured_indices(source))
+    sample = sample_of(source, held_out)
     comparison = compare(
         teacher,
-        initial_network(config).backbone,
-        sample,
-        held_out,
+        untrained_backbone(config),
+        *sample,
         image_size=config.global_size,
+        batch_size=batch_size(config),
         num_workers=min(config.num_workers, 2),
         device=device,
         console=console,
+        known=known,
     )
     judgement = health(log, config.out_dim, comparison.numbers)
     shown_source = held_out or source
@@ -88,25 +88,12 @@ def write_run_report(
             crops=sample_crops(source, recipe, config.seed),
             attention=attention_pictures(teacher, shown, config, device),
             knn=comparison.numbers,
-            neighbours=neighbour_rows(sample, comparison.gallery, held_out, comparison.queries),
+            neighbours=neighbour_rows(sample.gallery, comparison.gallery, sample.queries, comparison.queries),
             verdict=judgement.sentences,
             tone=judgement.tone,
         ),
     )
     return RunReport(path, comparison.numbers, judgement.sentences)
-
-
-def measured_indices(source: Source) -> list[int]:
-    """Pictures spread over the source, at most `PICTURES_MEASURED`; where there are many classes, of some of them."""
-    if not source.classes:
-        return evenly_spread(len(source), PICTURES_MEASURED)
-    members: dict[int, list[int]] = {}
-    for index in range(len(source)):
-        members.setdefault(source.label(index), []).append(index)
-    labels = sorted(members)
-    chosen = [labels[i] for i in evenly_spread(len(labels), PICTURES_MEASURED // MEASURED_PER_CLASS)]
-    share = PICTURES_MEASURED // len(chosen)
-    return sorted(members[label][i] for label in chosen for i in evenly_spread(len(members[label]), share))
 
 
 def shown_pictures(source: Source, wanted: int = PICTURES_SHOWN) -> list[tuple[int, Image.Image]]:

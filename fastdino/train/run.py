@@ -42,8 +42,8 @@ def train(config: TrainConfig, *, held_out: Source | None = None, signals: Signa
     """Train a student and its teacher on the pictures in `config.data_path`, going on from `config.output_dir`.
 
     One of several processes that a launcher such as torchrun has started trains its share; the first of them writes.
-    The report measures the result on `held_out` pictures, without them on a sample of those that trained. `signals` are
-    those that it listens to, where they are others than SIGINT, SIGTERM and SIGUSR1.
+    The result is measured on `held_out` pictures, without them on a sample of those that trained. `signals` are those
+    that it listens to, where they are others than SIGINT, SIGTERM and SIGUSR1.
 
     Raises UserError for settings or pictures that cannot work, TrainingFailed when the loss stops being a number, and
     KeyboardInterrupt on SIGINT and SIGTERM; whatever happens, the files in `output_dir` are whole.
@@ -63,13 +63,13 @@ def train(config: TrainConfig, *, held_out: Source | None = None, signals: Signa
     with signals.handled(), explained_failures(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
         with joined(place, config.dist_url, timedelta(seconds=config.dist_timeout)) as world:
-            run = Trainer(config, console, signals, world)
+            run = Trainer(config, console, signals, world, held_out)
             try:
                 run.go()
             finally:
                 run.close()
         # The others are done: none of them waits for the report.
-        report = run.write_report(held_out) if world.is_main else None
+        report = run.write_report() if world.is_main else None
     return TrainResult(
         output_dir,
         run.checkpoint,

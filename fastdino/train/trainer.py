@@ -33,13 +33,21 @@ from fastdino.train.saving import NAME, remove_unfinished
 from fastdino.train.trouble import AFTER_DIVERGENCE, FOLDER, MOST_ROLLBACKS, Diverged, require_finite_weights
 
 if TYPE_CHECKING:
+    from fastdino.train.knn_watch import KnnWatch
     from fastdino.train.report import RunReport
 
 
 class Trainer:
     """A run in progress: what `train` builds, steps through and closes."""
 
-    def __init__(self, config: TrainConfig, console: Console, signals: Signals, world: World = ALONE) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        console: Console,
+        signals: Signals,
+        world: World = ALONE,
+        held_out: Source | None = None,
+    ) -> None:
         self.config, self.console, self.signals, self.world = config, console, signals, world
         self.output_dir = Path(config.output_dir)
         self.checkpoint = self.output_dir / NAME
@@ -54,6 +62,8 @@ class Trainer:
                 f"there are fewer pictures than one optimiser step takes ({config.batch_size * world.size}): "
                 f"lower --batch_size_per_gpu or --accumulation_steps"
             )
+        self.held_out = held_out
+        self.watch = self._watch()
         if world.is_main:
             remove_unfinished(self.output_dir)
         self.trainee = build_trainee(config, self.device, world)
@@ -95,7 +105,7 @@ class Trainer:
         self.checkpoints.settle()
         self.log.close()
 
-    def write_report(self, held_out: Source | None) -> RunReport:
+    def write_report(self) -> RunReport:
         """Write report.html from the logs, the pictures and the final teacher."""
         # With it comes torchvision, which training has no use for.
         from fastdino.train.report import write_run_report
@@ -108,7 +118,8 @@ class Trainer:
             self.log.lines,
             self.device,
             self.console,
-            held_out=held_out,
+            held_out=self.held_out,
+            known=self.watch.known if self.watch else None,
         )
 
     def _whole_teacher(self) -> nn.Module:
@@ -122,6 +133,8 @@ class Trainer:
             self.signals.polite(),
             TrainingProgress(self.console, self.config.epochs, total, self.loop.step) as progress,
         ):
+            if self.watch is not None:
+                self.watch.begin(self.log, self.position, self.trainee.teacher.backbone)
             while self.position.epoch < self.config.epochs:
                 line = self.loop.epoch(progress)
                 # Weights that no loss has seen yet would be saved.
@@ -133,6 +146,8 @@ class Trainer:
                 self._save_epoch(line["epoch"])
                 progress.epoch_done(line)
                 self._list_skipped()
+                if self.watch is not None:
+                    self.watch.after(line["epoch"], self.log, self.trainee.teacher.backbone)
                 self._heed(stop_only=True)
 
     def _begin(self, position: Position) -> None:
@@ -211,6 +226,18 @@ class Trainer:
         if steps > len(position.readings) or steps == self.schedules.steps_per_epoch:
             return Position(position.epoch, attempt=position.attempt)
         return dataclasses.replace(position, samples=steps * pictures, readings=position.readings[:steps])
+
+    def _watch(self) -> KnnWatch | None:
+        """None where there are no classes to name."""
+        source = self.loader.source
+        if self.held_out is not None and self.held_out.classes != source.classes:
+            raise UserError("the held-out pictures have other class folders than those that train: use the same names")
+        if len(source.classes) < 2:
+            return None
+        # With it comes torchvision, which training has no use for.
+        from fastdino.train.knn_watch import KnnWatch
+
+        return KnnWatch(self.config, source, self.held_out, self.world, self.console, lambda: bool(self.signals.stop))
 
     def _loader(self, pictures: str | Source, attempt: int) -> MultiCropLoader:
         config = self.config

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastdino.visualize.charts import Chart, Reference, Series
-from fastdino.visualize.verdict import number
+from fastdino.visualize.verdict import KNN_KEY, UNTRAINED_KEY, number
 
 Log = Sequence[Mapping[str, Any]]
 
@@ -38,6 +38,7 @@ def training_charts(log: Log, out_dim: int | None) -> list[Chart]:
         loss_line = Reference(uniform, "nothing learnt / collapsed")
         entropy_line = Reference(uniform, "the teacher has no opinion")
     return [
+        _knn_chart(log),
         Chart(
             "Loss",
             loss_note,
@@ -92,3 +93,20 @@ def training_charts(log: Log, out_dim: int | None) -> list[Chart]:
             percent=True,
         ),
     ]
+
+
+def _knn_chart(log: Log) -> Chart:
+    """Of the epochs after which it was measured: its line joins them."""
+    measured = [line for line in log if math.isfinite(number(line, KNN_KEY))]
+    before = next((value for line in log if math.isfinite(value := number(line, UNTRAINED_KEY))), None)
+    return Chart(
+        "Nearest neighbours over time",
+        "Share of pictures whose class their nearest neighbours name: it should rise, and if it falls, an earlier "
+        "checkpoint is better.",
+        [int(number(line, "epoch")) for line in measured],
+        [Series("right", [number(line, KNN_KEY) / 100 for line in measured])],
+        None if before is None else Reference(before / 100, "untrained network"),
+        zero=True,
+        percent=True,
+        peak=True,
+    )

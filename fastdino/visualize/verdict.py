@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Tone = Literal["good", "watch", "bad"]
 
@@ -21,6 +21,18 @@ SHRUNK_STD = 0.25
 SAME_KNN = 1.0
 CLEAR_KNN = 5.0
 SLOW_DATA = 0.25
+# Keys of log.txt in percent: after an epoch, and before the first one.
+KNN_KEY = "knn_top1"
+UNTRAINED_KEY = "knn_top1_random_init"
+
+
+class Fall(NamedTuple):
+    """k-NN accuracy in percent when it was best and when it was measured last, and after which epochs that was."""
+
+    best_epoch: int
+    best: float
+    last_epoch: int
+    last: float
 
 
 @dataclass(frozen=True)
@@ -45,9 +57,14 @@ def health(log: Sequence[Mapping[str, Any]], out_dim: int, knn: Mapping[str, Any
     if not log:
         return Health("watch", ["No epoch has been finished yet, so there is nothing to judge."])
     failure = _failure(log, out_dim)
+    fall = fall_of(log, (knn or {}).get("pictures"))
+    fallen = [] if fall is None else words_on_fall(fall)
     if failure:
-        return Health("bad", [*failure, *_comparison(knn)[1]])
+        return Health("bad", [*failure, *fallen[:1], *_comparison(knn)[1]])
     tone, sentences = _comparison(knn)
+    if fallen:
+        # Not what else to try: it went well until then.
+        return Health("bad" if tone == "bad" else "watch", [*fallen, *sentences[:1], *_warnings(log)])
     if not sentences:
         tone, sentences = "good" if len(log) > 1 else "watch", _unmeasured(log, out_dim)
     warnings = _warnings(log)
@@ -107,7 +124,7 @@ def _comparison(knn: Mapping[str, Any] | None) -> tuple[Tone, list[str]]:
     )
     if math.isnan(top1):
         return "watch", []
-    numbers = f"nearest neighbours name the right class for {top1:.1f} % of the pictures"
+    numbers = knn_in_words(top1)
     others = {"an untrained network": random_init, "plain pixels": pixels}
     known = [f"{value:.1f} % with {name}" for name, value in others.items() if not math.isnan(value)]
     if not known:
@@ -134,6 +151,35 @@ def _comparison(knn: Mapping[str, Any] | None) -> tuple[Tone, list[str]]:
             "More epochs or more pictures should widen the gap.",
         ]
     return "good", [f"It worked: {numbers}."]
+
+
+def knn_in_words(top1: float) -> str:
+    """An accuracy in percent."""
+    return f"nearest neighbours name the right class for {top1:.1f} % of the pictures"
+
+
+def fall_of(log: Sequence[Mapping[str, Any]], pictures: int | None = None) -> Fall | None:
+    """Where the last measured k-NN accuracy is clearly below the best: by more than chance makes of so many pictures,
+    which are the same each time.
+    """
+    measured = [(value, int(line["epoch"])) for line in log if math.isfinite(value := number(line, KNN_KEY))]
+    if not measured:
+        return None
+    (best, best_epoch), (last, last_epoch) = max(measured, key=lambda one: one[0]), measured[-1]
+    share = (best + last) / 200
+    # Two standard deviations of the difference between two binomial shares; asked of the same pictures it is smaller.
+    chance = 200 * math.sqrt(2 * share * (1 - share) / pictures) if pictures else 0.0
+    return Fall(best_epoch, best, last_epoch, last) if best - last > max(CLEAR_KNN, chance) else None
+
+
+def words_on_fall(fall: Fall) -> list[str]:
+    """What happened, and what to do."""
+    return [
+        f"It was better before: after epoch {fall.best_epoch} (counted from 0, as in log.txt) nearest neighbours named "
+        f"the right class for {fall.best:.1f} % of the pictures, after epoch {fall.last_epoch} for {fall.last:.1f} %.",
+        "Use a checkpoint from then, if one was kept (--saveckp_freq), and for the next run try a lower --lr, a longer "
+        "--warmup_epochs, a higher --momentum_teacher, or fewer --epochs.",
+    ]
 
 
 def _unmeasured(log: Sequence[Mapping[str, Any]], out_dim: int) -> list[str]:

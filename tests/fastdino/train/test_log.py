@@ -20,6 +20,16 @@ def test_lines_of_epochs_that_are_trained_again_are_replaced(tmp_path: Path) -> 
     assert read_log(tmp_path / "log.txt") == [{"epoch": 0, "train_loss": 1.0}, {"epoch": 1, "train_loss": 2.0}]
 
 
+def test_what_is_learnt_later_joins_its_line(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0, 0, Tolerated(Console()))
+    for epoch in range(2):
+        log.epoch({"epoch": epoch})
+    log.add(0, {"knn_top1": 40.0})
+    log.add(7, {"knn_top1": 50.0})
+    log.close()
+    assert read_log(tmp_path / "log.txt") == [{"epoch": 0, "knn_top1": 40.0}, {"epoch": 1}]
+
+
 def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_text(json.dumps({"epoch": 0}) + '\n{"epoch": 1, "train_l')

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 from html.parser import HTMLParser
@@ -217,6 +218,23 @@ def test_logs_of_every_kind(log: list[dict[str, Any]]) -> None:
 def test_epochs_trained_again_count_once_in_their_order() -> None:
     text = " ".join(Page(render(full(log=[line(1), line(0, train_loss=6.5), line(1, train_loss=1.5)]))).text)
     assert "6.5 → 1.5" in text
+
+
+def test_nearest_neighbours_over_time_come_first_and_join_what_was_measured() -> None:
+    log = [line(epoch, **({"knn_top1": 20.0 + epoch} if epoch % 3 == 0 else {})) for epoch in range(10)]
+    log[0]["knn_top1_random_init"] = 12.5
+    page = Page(render(full(log=log)))
+    titles = [drawing["aria-label"] for drawing in page.all("svg") if "aria-label" in drawing]
+    assert titles[0].startswith("Nearest neighbours over time")
+    assert "20 %" in titles[0]
+    assert "29 %" in titles[0]
+    charts = [json.loads(attributes["data-chart"]) for attributes in page.all("div") if "data-chart" in attributes]
+    assert charts[0]["x"] == [0, 3, 6, 9]
+    assert "untrained network" in page.text
+    [curve] = re.findall(r'<path class="curve s0" d="([^"]+)"', render(full(log=log)))[:1]
+    assert curve.count("M") == 1
+    assert curve.count("L") == 3
+    assert "Nearest neighbours over time" not in render(full())
 
 
 def test_a_sheet_of_crops_will_do() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fastdino.config import TrainConfig
-from fastdino.visualize.verdict import Health, health, health_sentences, still_falling
+from fastdino.visualize.verdict import Fall, Health, fall_of, health, health_sentences, still_falling
 
 OUT_DIM = 4096
 UNIFORM = math.log(OUT_DIM)
@@ -105,6 +105,35 @@ def test_knn_against_what_was_measured(numbers: dict[str, Any], tone: str, words
     says(health(log(), OUT_DIM, numbers), tone, words)
 
 
+def measured(*values: float | None) -> list[dict[str, Any]]:
+    """A run of which these accuracies were measured, None for an epoch that was not."""
+    lines = log(len(values))
+    return [line if value is None else line | {"knn_top1": value} for line, value in zip(lines, values, strict=True)]
+
+
+def test_a_fall_is_dated_and_no_other_remedy_given() -> None:
+    falling = [line | {"train_loss": 8 - 0.1 * line["epoch"]} for line in measured(60, None, 80, *[None] * 12, 30)]
+    judgement = health(falling, OUT_DIM, knn(30, 20) | {"pictures": 500})
+    says(judgement, "watch", "better before: after epoch 2 ", "80.0 %", "after epoch 15 for 30.0 %")
+    assert "checkpoint" in judgement.sentences[1]
+    assert "30.0 %" in judgement.sentences[2]
+    assert not any("more" in sentence.lower() for sentence in judgement.sentences)
+    assert health(falling, OUT_DIM, knn(30, 70)).tone == "bad"
+    collapsed = [*falling[:-1], falling[-1] | {"train_feature_std": 0.001}]
+    assert "after epoch 2 " in health(collapsed, OUT_DIM, knn(30, 70)).sentences[2]
+
+
+def test_chance_is_no_fall() -> None:
+    assert fall_of(measured(70, 80, 74)) == Fall(1, 80, 2, 74)
+    # Two standard deviations of the difference: about 20 points of 40 pictures, 5.3 points of 500.
+    assert fall_of(measured(70, 80, 62), 40) is None
+    assert fall_of(measured(70, 80, 58), 40) is not None
+    assert fall_of(measured(70, 80, 74), 500) is not None
+    assert fall_of(measured(70, 80, 75.5)) is None
+    assert fall_of(measured(50, 60, 70)) is None
+    assert fall_of(log()) is None
+
+
 def test_slow_data_and_falling_loss_are_hints_not_alarms() -> None:
     lines = [line | {"data_wait": 0.4, "train_loss": 8 - 0.1 * line["epoch"]} for line in log()]
     judgement = health(lines, OUT_DIM, knn(80, 60))
@@ -137,6 +166,7 @@ def test_every_flag_that_is_recommended_exists() -> None:
     sentences = [sentence for change in failures for sentence in health_sentences(log(**change), OUT_DIM)]
     for numbers in (knn(50, 60), knn(60, 60), knn(70, 60, 85)):
         sentences += health_sentences([line | {"data_wait": 0.9} for line in log()], OUT_DIM, numbers)
+    sentences += health_sentences(measured(80, 10), OUT_DIM)
     flags = set(re.findall(r"--(\w+)", " ".join(sentences)))
     assert len(flags) > 8
     assert flags <= set(TrainConfig.__dataclass_fields__)
