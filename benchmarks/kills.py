@@ -112,11 +112,14 @@ def settings(pictures: Path, output: Path, epochs: int) -> TrainConfig:
 
 
 def draw_pictures(folder: Path) -> None:
-    """A score of pictures of noise."""
-    folder.mkdir()
+    """A score of pictures of noise, of two classes, so that nearest neighbours are measured, too."""
+    for name in "ab":
+        (folder / name).mkdir(parents=True)
     generator = np.random.default_rng(0)
     for index in range(20):
-        Image.fromarray(generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+        Image.fromarray(generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(
+            folder / "ab"[index % 2] / f"{index}.png"
+        )
 
 
 def start(config: TrainConfig) -> int:

@@ -49,7 +49,8 @@ class KnnWatch:
     alone: what computes is a copy of it. `stopping` says whether someone waits for the run to stop, when a measurement
     is given up. One that fails is said and left out.
 
-    `held_out` pictures have the classes of `source`, which has more than one. `known` is for the report.
+    `held_out` pictures have the classes of `source`, which has more than one. `known` is what the
+    report need not measure again: of this process alone, since an earlier one may have had other pictures.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class KnnWatch:
         self.config, self.world, self.console, self.stopping = config, world, console, stopping
         self.sample: Sample = sample_of(source, held_out)
         self.known = Known()
+        self._before: float | None = None
         self._pictures: list[list[Batch]] = []
         self._network: nn.Module | None = None
         # Said once a fall.
@@ -71,29 +73,27 @@ class KnnWatch:
 
     def begin(self, log: RunLog, position: Position, teacher: nn.Module) -> None:
         """Measure what is missing at `position`: the untrained network, and what an interrupted process owes."""
-        before, owed = self.world.gather((_untrained(log), _owes(log, position, self.config.epochs)))[0]
-        before = self.known.before if before is None else before
-        if before is None:
+        logged, owed = self.world.gather((_untrained(log), _owes(log, position, self.config.epochs)))[0]
+        if logged is None and self.known.before is None:
             measured = self._measured(None)
             if measured is not None:
-                before = measured.top1
-                self._say(f"before training: {knn_in_words(before)}")
-        self.known = Known(before=before)
+                self.known = Known(before=measured.top1)
+                self._say(f"before training: {knn_in_words(measured.top1)}")
+        self._before = self.known.before if logged is None else logged
         if owed:
             self.after(position.epoch - 1, log, teacher)
 
     def after(self, epoch: int, log: RunLog, teacher: nn.Module) -> None:
         """Measure `teacher` as it is after `epoch`, if that is one of `measured_epochs`, and add it to the log."""
-        before = self.known.before
-        self.known = Known(before=before)
+        self.known = Known(before=self.known.before)
         measured = self._measured(teacher) if epoch in measured_epochs(self.config.epochs) else None
         if measured is None:
             return
-        self.known = Known(measured.parts, before)
-        if before is not None and _untrained(log) is None:
-            log.add(min((line["epoch"] for line in log.lines), default=epoch), {UNTRAINED_KEY: before})
+        self.known = Known(measured.parts, self.known.before)
+        if self._before is not None and _untrained(log) is None:
+            log.add(min((line["epoch"] for line in log.lines), default=epoch), {UNTRAINED_KEY: self._before})
         log.add(epoch, {KNN_KEY: measured.top1})
-        compared = "" if before is None else f" (before training {before:.1f} %)"
+        compared = "" if self._before is None else f" (before training {self._before:.1f} %)"
         self._say(f"epoch {epoch + 1}/{self.config.epochs}: {knn_in_words(measured.top1)}{compared}")
         fall = fall_of(log.lines, measured.pictures)
         if fall is not None and fall.best_epoch != self._fell_from:

@@ -101,8 +101,8 @@ def _knn_chart(log: Log) -> Chart:
     before = next((value for line in log if math.isfinite(value := number(line, UNTRAINED_KEY))), None)
     return Chart(
         "Nearest neighbours over time",
-        "Share of pictures whose class their nearest neighbours name: it should rise, and if it falls, an earlier "
-        "checkpoint is better.",
+        "Share of pictures whose class their nearest neighbours name, measured after some epochs. It should rise; if "
+        "it falls, an earlier checkpoint is better.",
         [int(number(line, "epoch")) for line in measured],
         [Series("right", [number(line, KNN_KEY) / 100 for line in measured])],
         None if before is None else Reference(before / 100, "untrained network"),

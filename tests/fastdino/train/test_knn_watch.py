@@ -109,6 +109,18 @@ def test_the_log_says_what_the_report_measures_anew(
     )
 
 
+def test_the_report_compares_like_with_like_after_other_pictures_were_measured(
+    finished: Path, picture_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "copy")
+    lines = read_log(finished / "log.txt")
+    lines[0]["knn_top1_random_init"] = 1.5
+    (tmp_path / "copy" / "log.txt").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    knn = train(config(picture_folder, tmp_path / "copy")).knn
+    assert knn is not None
+    assert knn["knn_top1_random_init"] != 1.5
+
+
 def test_the_report_takes_what_was_measured(
     picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
