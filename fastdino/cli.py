@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fastdino import config
+from fastdino.allocator import keep_freed_memory
 from fastdino.errors import CheckFailed, TrainingFailed, UserError
 from fastdino.files import write_atomically
 
@@ -122,6 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns 0 when done, 1 if training or a check failed, 2 for the user's mistake, 128 + n on signal n.
     """
     command, settings = parse(sys.argv[1:] if arguments is None else arguments)
+    keep_freed_memory()
     try:
         getattr(importlib.import_module(command.module), command.function)(settings)
     except UserError as error:
