@@ -15,6 +15,8 @@ Values = Sequence[float]
 
 # Epochs above which a curve is drawn thinner, or its noise would fill the chart.
 DENSE = 300
+# Percent of a chart's height from the top, beyond which words below a line would stand on the epochs.
+LOWEST_WORDS = 85
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ class Chart:
         if not self.reference:
             return ""
         top = _scale(ticks[0], ticks[-1], 100, 0)(self.reference.value)
-        side = "below" if top < 50 else "above"
+        # The words stand at the right end, where curves above the line would run through them.
+        ends = [next(value for value in reversed(one.values) if math.isfinite(value)) for one in self.shown]
+        lowest = LOWEST_WORDS if min(ends) > self.reference.value else 50
+        side = "below" if top < lowest else "above"
         return f'<span class="reference {side}" style="top:{top:.2f}%">{escape(self.reference.text)}</span>'
 
     def _legend(self) -> str:

@@ -99,6 +99,15 @@ def test_first_and_last_value_and_the_reference_are_words() -> None:
     assert 'aria-label="Loss over 3 epochs: loss from 8.25 to 2.125; reference line at 8.318"' in html
 
 
+@pytest.mark.parametrize(
+    ("last", "line", "side"),
+    [(36.0, 33.0, "below"), (30.0, 33.0, "above"), (36.0, 2.0, "above"), (36.0, 70.0, "below")],
+)
+def test_words_beside_the_line_stay_clear_of_the_curve(last: float, line: float, side: str) -> None:
+    html = chart([40.0, 80.0, last], reference=Reference(line, "untrained"), zero=True).html()
+    assert f'<span class="reference {side}"' in html
+
+
 def test_the_peak_is_named_where_asked() -> None:
     assert "0 → 0.5 → 0.1" in chart([0, 0.5, 0.1], peak=True).html()
 
