@@ -143,7 +143,7 @@ class TrainConfig:
     )
     output_dir: str = option(
         ".",
-        "Folder for checkpoint.pth, log.txt, config.json and report.html; a run found there goes on.",
+        "Folder for checkpoint.pth, log.txt, config.json, report.html and results.json; a run found there goes on.",
         group=OTHER,
     )
     saveckp_freq: int = option(20, "Keep an extra checkpoint every so many epochs; 0 keeps none.", group=OTHER)

@@ -1,4 +1,4 @@
-"""Gathers what report.html shows of a finished run."""
+"""Gathers what report.html shows of a finished run, and results.json says."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from fastdino.evaluate.compare import Known, compare
 from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.reference.augment import apply_plan
 from fastdino.train.build import untrained_backbone
+from fastdino.train.results import write_results
 from fastdino.train.sample import batch_size, sample_of
 from fastdino.visualize.attention.pictures import draw_attention
 from fastdino.visualize.neighbours import evenly_spread, neighbour_rows
@@ -56,7 +57,8 @@ def write_run_report(
     held_out: Source | None = None,
     known: Known | None = None,
 ) -> RunReport:
-    """Measure `teacher` (a backbone), draw what it learned, and write report.html into `config.output_dir`.
+    """Measure `teacher` (a backbone), draw what it learned, and write report.html and results.json into
+    `config.output_dir`.
 
     Without `held_out` pictures a sample of the training pictures is measured leave-one-out. What is `known` from
     training is not measured again.
@@ -77,13 +79,14 @@ def write_run_report(
     shown_source = held_out or source
     shown = [(shown_source.name(index), picture) for index, picture in shown_pictures(shown_source)]
     path = Path(config.output_dir) / "report.html"
+    about = environment(device)
     write_report(
         path,
         Report(
             # Many folders are called train; the one above tells which.
             title=f"DINO on {'/'.join(Path(config.data_path).resolve().parts[-2:])}",
             config=dataclasses.asdict(config),
-            environment=environment(device),
+            environment=about,
             log=log,
             crops=sample_crops(source, recipe, config.seed),
             attention=attention_pictures(teacher, shown, config, device),
@@ -93,6 +96,7 @@ def write_run_report(
             tone=judgement.tone,
         ),
     )
+    write_results(path.parent, log, sample, comparison.numbers, judgement, about)
     return RunReport(path, comparison.numbers, judgement.sentences)
 
 

@@ -94,7 +94,7 @@ def finished(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_leaves_the_promised_files(finished: Path, picture_folder: Path) -> None:
-    assert {"checkpoint.pth", "checkpoint0000.pth", "log.txt", "config.json", "report.html"} <= set(
+    assert {"checkpoint.pth", "checkpoint0000.pth", "log.txt", "config.json", "report.html", "results.json"} <= set(
         os.listdir(finished)
     )
     lines = read_log(finished / "log.txt")
