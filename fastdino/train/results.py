@@ -29,6 +29,7 @@ def write_results(
     `knn` are the figures of the report, None without classes; `sample` the pictures that they were measured on.
     """
     results = {
+        "epochs": len(log),
         "knn": knn,
         "measured_on": fingerprint(sample),
         "held_out": sample.queries is not None,

@@ -21,10 +21,11 @@ LOWEST_WORDS = 85
 
 @dataclass(frozen=True)
 class Series:
-    """A named curve, one value an x; NaN and infinity are gaps."""
+    """A named curve, one value an x; NaN and infinity are gaps, which a `joined` curve bridges."""
 
     name: str
     values: Values
+    joined: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,26 @@ class Chart:
     def _svg(self, ticks: list[float]) -> str:
         x, y = self._x_scale(), _scale(ticks[0], ticks[-1], 100, 0)
         grid = "".join(f'<path class="grid" d="M0 {y(tick):.2f}H100"/>' for tick in ticks)
-        curves = "".join(self._curve(number, one, x, y) for number, one in enumerate(self.shown))
+        curves = "".join(self._curve(one, x, y) for one in self.shown)
         line = f'<path class="reference" d="M0 {y(self.reference.value):.2f}H100"/>' if self.reference else ""
         return (
             '<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" '
             f'aria-label="{escape(self._spoken())}">{grid}{line}{curves}</svg>'
         )
 
-    def _curve(self, number: int, one: Series, x: Callable[[float], float], y: Callable[[float], float]) -> str:
+    def _curve(self, one: Series, x: Callable[[float], float], y: Callable[[float], float]) -> str:
+        colour = self._colour(one)
         kind = "curve dense" if len(self.epochs) > DENSE else "curve"
-        lines, dots = curve_path(self.epochs, one.values, x, y)
-        drawn = f'<path class="{kind} s{number}" d="{lines}"/>' if lines else ""
-        return drawn + (f'<path class="dots s{number}" d="{dots}"/>' if dots else "")
+        points = list(zip(self.epochs, one.values, strict=True))
+        if one.joined:
+            points = [point for point in points if math.isfinite(point[1])]
+        lines, dots = curve_path([epoch for epoch, _ in points], [value for _, value in points], x, y)
+        drawn = f'<path class="{kind} {colour}" d="{lines}"/>' if lines else ""
+        return drawn + (f'<path class="dots {colour}" d="{dots}"/>' if dots else "")
+
+    def _colour(self, one: Series) -> str:
+        """Its class in the style sheet, by its place among all curves: the same in charts that lack another one."""
+        return f"s{next(place for place, other in enumerate(self.series) if other is one)}"
 
     def _x_scale(self) -> Callable[[float], float]:
         return _scale(self.epochs[0], self.epochs[-1], 1.5, 98.5)
@@ -113,9 +122,9 @@ class Chart:
 
     def _legend(self) -> str:
         items = []
-        for number, one in enumerate(self.shown):
+        for one in self.shown:
             written = " → ".join(self._landmarks(one))
-            items.append(f'<li><i class="s{number}"></i>{escape(one.name)} <b>{written}</b></li>')
+            items.append(f'<li><i class="{self._colour(one)}"></i>{escape(one.name)} <b>{written}</b></li>')
         return f'<ul class="legend">{"".join(items)}</ul>'
 
     def _landmarks(self, one: Series) -> list[str]:

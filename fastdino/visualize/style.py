@@ -246,7 +246,7 @@ for (const plot of document.querySelectorAll("[data-chart]")) {
     const distance = epoch => Math.abs(place(epoch) - at);
     let best = 0;
     data.x.forEach((epoch, i) => { if (distance(epoch) < distance(data.x[best])) best = i; });
-    const lines = data.series.map(one => one.name + " " + (one.y[best] ?? "not a number"));
+    const lines = data.series.map(one => one.name + " " + (one.y[best] ?? "no value"));
     tip.replaceChildren(...["epoch " + data.x[best], ...lines].map(line => {
       const row = document.createElement("div");
       row.textContent = line;

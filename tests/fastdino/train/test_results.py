@@ -26,6 +26,7 @@ def test_what_was_measured_can_be_read_back(tmp_path: Path) -> None:
     log = [{"epoch": 0, "pictures": 100, "images_per_second": 20.0}]
     write_results(tmp_path, log, sample, knn, Health("good", ["It worked."]), {"torch": "2"})
     assert json.loads((tmp_path / NAME).read_text()) == {
+        "epochs": 1,
         "knn": {"k": 20, "knn_top1": 50.0, "by_k": {"20": [50.0, 75.0]}, "pictures": 2},
         "measured_on": fingerprint(sample),
         "held_out": False,
