@@ -58,6 +58,12 @@ COMMANDS = {
         "run",
         "Predict how much memory a training takes, and pick settings that fit.",
     ),
+    "compare": Command(
+        config.CompareConfig,
+        "fastdino.visualize.comparison.run",
+        "run",
+        "Tell which of some training runs is better, and how they differ.",
+    ),
     "knn": Command(config.KnnConfig, "fastdino.evaluate.knn", "run", "Classify pictures by nearest neighbours."),
     "linear": Command(config.LinearConfig, "fastdino.evaluate.linear", "run", "Train a linear classifier on features."),
     "retrieval": Command(

@@ -7,6 +7,7 @@ from fastdino.config.pictures import (
     PreviewConfig,
 )
 from fastdino.config.runs import (
+    CompareConfig,
     DemoConfig,
     DoctorConfig,
     PlanConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "MOVIES",
     "AttentionConfig",
     "CheckConfig",
+    "CompareConfig",
     "CopyDetectionConfig",
     "CorrespondConfig",
     "CropsConfig",

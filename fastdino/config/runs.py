@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from fastdino.config.fields import OTHER, option, switch
+from fastdino.config.fields import OTHER, option, positionals, switch
 from fastdino.config.training import TrainConfig
 
 
@@ -22,6 +22,16 @@ class DoctorConfig:
     """This machine described, and every kernel examined on its GPU."""
 
     json: bool = switch("Print everything as JSON, for machines.", group=OTHER)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """Which of some runs is better, and how they differ."""
+
+    runs: tuple[str, ...] = positionals(
+        "RUN", "Folders of two runs or more, as --output_dir of `fastdino train` named them.", group=OTHER
+    )
+    output: str = option("comparison.html", "Page to write.", group=OTHER)
 
 
 PLAN = "plan"

@@ -166,10 +166,17 @@ def fall_of(log: Sequence[Mapping[str, Any]], pictures: int | None = None) -> Fa
     if not measured:
         return None
     (best, best_epoch), (last, last_epoch) = max(measured, key=lambda one: one[0]), measured[-1]
-    share = (best + last) / 200
-    # Two standard deviations of the difference between two binomial shares; asked of the same pictures it is smaller.
-    chance = 200 * math.sqrt(2 * share * (1 - share) / pictures) if pictures else 0.0
+    chance = by_chance(best, last, pictures, pictures) if pictures else 0.0
     return Fall(best_epoch, best, last_epoch, last) if best - last > max(CLEAR_KNN, chance) else None
+
+
+def by_chance(first: float, second: float, pictures: int, others: int) -> float:
+    """Points that chance alone may put between two accuracies in percent, one of `pictures` and one of `others`.
+
+    Two standard deviations of the difference between two binomial shares; asked of the same pictures it is smaller.
+    """
+    share = (first * pictures + second * others) / (100 * (pictures + others))
+    return 200 * math.sqrt(share * (1 - share) * (1 / pictures + 1 / others))
 
 
 def words_on_fall(fall: Fall) -> list[str]:
