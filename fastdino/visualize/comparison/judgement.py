@@ -85,9 +85,9 @@ def _ranking(ranked: Sequence[Measured], runs: int) -> tuple[bool, list[str]]:
         ]
         if worse:
             behind = joined([f"{one.run.title} with {one.knn.top1:.1f} %" for one in worse])
-            sentences.append(f"Clearly behind: {behind}.")
+            sentences.append(f"Clearly behind {best.run.letter}: {behind}.")
         sentences.append(
-            "To tell them apart, measure more pictures with fastdino knn, or repeat both with another --seed."
+            "To tell them apart, measure more pictures with fastdino knn, or repeat them with another --seed."
         )
     else:
         against = joined([f"{one.knn.top1:.1f} % for {one.run.title}" for one in worse])

@@ -1,6 +1,7 @@
 """What the comparison's page adds to the look of a report: a colour and a pattern of dashes for each of six runs.
 
-The colours differ in lightness too, which people see who tell few hues apart; the patterns need no colours at all.
+The colours were chosen by their distance in CIELAB as people see them who lack one kind of cones (Machado et al. 2009),
+and by their contrast to the page; the patterns need no colours at all.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ def _of_run(number: int) -> str:
 
 STYLE = (
     """
-:root { --s0: #1f5a9c; --s1: #c2560c; --s2: #00745a; --s3: #b0409a; --s4: #7a6400; --s5: #3c3f4a; }
+:root { --s0: #0642cf; --s1: #723f10; --s2: #1ba276; --s3: #d85fc0; --s4: #979207; --s5: #2f3031; }
 @media (prefers-color-scheme: dark) {
-  :root { --s0: #7db4f0; --s1: #ff9e57; --s2: #3fcf9f; --s3: #f08fd8; --s4: #e6d54a; --s5: #d5d8e0; }
+  :root { --s0: #bbd2f4; --s1: #c84a09; --s2: #16efa4; --s3: #c23dce; --s4: #eed432; --s5: #6d6f72; }
 }
 .legend li { min-width: 0; overflow-wrap: anywhere; }
 .legend i, .key { display: inline-block; width: 32px; height: 4px; margin-right: 8px; vertical-align: middle; }

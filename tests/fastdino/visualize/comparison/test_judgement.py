@@ -45,7 +45,7 @@ def test_of_several_some_are_equal_and_some_behind(tmp_path: Path) -> None:
     lead, behind, *_ = judged(*folders).sentences
     assert lead.startswith("No clear winner")
     assert "52.0 % in C (z) and 50.0 % in A (x)" in lead
-    assert behind == "Clearly behind: B (y) with 30.0 %."
+    assert behind == "Clearly behind C: B (y) with 30.0 %."
 
 
 @pytest.mark.parametrize(
