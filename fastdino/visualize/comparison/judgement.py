@@ -65,23 +65,29 @@ def judge(runs: Sequence[Run]) -> Judgement:
     sure = best is not None and all(one.knn.known for one in ranked)
     failed = best is not None and best.judgement is not None and best.judgement.tone == "bad"
     return Judgement(
-        "good" if sure and not failed else "watch", [*sentences, *remarks(runs, effective(runs), clear=clear)]
+        "good" if sure and not failed else "watch",
+        [*sentences, *remarks(runs, [one.run for one in ranked], effective(runs), clear=clear)],
     )
 
 
 def _ranking(ranked: Sequence[Measured], runs: int) -> tuple[bool, list[str]]:
     """Whether one is better than all others by more than chance, and the words for it."""
     best, *others = sorted(ranked, key=lambda one: -one.knn.top1)
-    chances = [by_chance(best.knn.top1, one.knn.top1, best.knn.pictures, one.knn.pictures) for one in others]
-    tied = [one for one, chance in zip(others, chances, strict=True) if best.knn.top1 - one.knn.top1 <= chance]
+
+    def chance(one: Measured) -> float:
+        return by_chance(best.knn.top1, one.knn.top1, best.knn.pictures, one.knn.pictures)
+
+    tied = [one for one in others if best.knn.top1 - one.knn.top1 <= chance(one)]
     worse = [one for one in others if one not in tied]
     if tied:
         equal = [best, *tied]
         pictures = min(one.knn.pictures for one in equal)
         figures = joined([f"{one.knn.top1:.1f} % in {one.run.title}" for one in equal])
+        room = f"with {pictures} pictures up to {max(map(chance, tied)):.1f} points may be chance"
+        if len({one.knn.top1 for one in equal}) == 1:
+            room = "that is the same"
         sentences = [
-            f"No clear winner: the share of pictures whose class nearest neighbours name is {figures}; with {pictures} "
-            f"pictures up to {max(chances[: len(tied)]):.1f} points may be chance."
+            f"No clear winner: the share of pictures whose class nearest neighbours name is {figures}; {room}."
         ]
         if worse:
             behind = joined([f"{one.run.title} with {one.knn.top1:.1f} %" for one in worse])

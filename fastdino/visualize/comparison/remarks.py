@@ -13,12 +13,13 @@ from fastdino.visualize.verdict import KNN_KEY, number
 MOST_NAMED = 3
 
 
-def remarks(runs: Sequence[Run], differing: Sequence[Values], *, clear: bool) -> list[str]:
+def remarks(runs: Sequence[Run], alike: Sequence[Run], differing: Sequence[Values], *, clear: bool) -> list[str]:
     """Sentences for the case that one run is better than the others by more than chance, or is not.
 
-    `differing` are the settings that may have made the difference.
+    `alike` are those that were measured on the same pictures, `differing` the settings that may have made the
+    difference.
     """
-    return [*_went_wrong(runs), *_lengths(runs), *_missing(runs), *_why(runs, differing, clear)]
+    return [*_went_wrong(runs), *_lengths(runs, alike), *_missing(runs), *_why(runs, differing, clear)]
 
 
 def joined(words: Sequence[str]) -> str:
@@ -35,7 +36,7 @@ def _went_wrong(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _lengths(runs: Sequence[Run]) -> list[str]:
+def _lengths(runs: Sequence[Run], alike: Sequence[Run]) -> list[str]:
     """Runs that still go on, and the accuracies after equally many epochs where the runs have had other numbers."""
     unfinished = [
         f"{run.letter} has done {len(run.log)} of its {run.planned} epochs"
@@ -45,11 +46,11 @@ def _lengths(runs: Sequence[Run]) -> list[str]:
     sentences = [f"{joined(unfinished)}, so this is no final word."] if unfinished else []
     if len({len(run.log) for run in runs}) == 1:
         return sentences
-    measured = [_by_epochs(run) for run in runs]
-    shared = set.intersection(*(set(one) for one in measured))
-    if shared:
+    measured = [_by_epochs(run) for run in alike]
+    shared = set.intersection(*(set(one) for one in measured)) if measured else set()
+    if shared and len({len(run.log) for run in alike}) > 1:
         last = max(shared)
-        figures = ", ".join(f"{run.letter} {one[last]:.1f} %" for run, one in zip(runs, measured, strict=True))
+        figures = ", ".join(f"{run.letter} {one[last]:.1f} %" for run, one in zip(alike, measured, strict=True))
         return [
             *sentences,
             f"After equally many epochs ({last}) nearest neighbours named the right class for {figures}.",

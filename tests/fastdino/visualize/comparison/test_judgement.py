@@ -48,6 +48,11 @@ def test_of_several_some_are_equal_and_some_behind(tmp_path: Path) -> None:
     assert behind == "Clearly behind C: B (y) with 30.0 %."
 
 
+def test_equal_figures_are_called_the_same(tmp_path: Path) -> None:
+    lead, *_ = judged(write(tmp_path / "a", top1=100.0), write(tmp_path / "b", top1=100.0)).sentences
+    assert lead.endswith("is 100.0 % in A (a) and 100.0 % in B (b); that is the same.")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -107,6 +112,8 @@ def test_figures_of_the_log_are_used_with_a_word_of_caution(tmp_path: Path) -> N
 def test_runs_of_other_lengths_are_compared_after_equally_many_epochs(tmp_path: Path) -> None:
     a = write(tmp_path / "a", top1=60.0, log=[line(epoch, knn_top1=40.0 + epoch) for epoch in range(10)])
     b = write(tmp_path / "b", top1=45.0, log=[line(epoch, knn_top1=41.0 + epoch) for epoch in (0, 4)])
+    c = write(tmp_path / "c", top1=45.0, log=[line(4, knn_top1=99.0)], results={"measured_on": "others"})
+    assert not any("C 99.0 %" in sentence for sentence in judged(a, b, c).sentences)
     assert (
         "After equally many epochs (5) nearest neighbours named the right class for A 44.0 %, B 45.0 %."
         in judged(a, b).sentences
