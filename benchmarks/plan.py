@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.loader_peers.machine import machine
 from fastdino import TrainConfig
+from fastdino.allocator import keep_freed_memory
 from fastdino.files import write_atomically
 from fastdino.plan.predict import VALUES, blank_batches, predict_step
 from fastdino.plan.process import allocator_memory, process_memory
@@ -86,6 +87,8 @@ def _predict(config: TrainConfig) -> int:
 
 
 def _measure(config: TrainConfig) -> int:
+    # As the command does.
+    keep_freed_memory()
     trainee = build_trainee(config, torch.device("cpu"))
     for _ in range(2):
         train_step(trainee, blank_batches(config), VALUES, config.clip_grad, freeze_last_layer=0)

@@ -31,7 +31,7 @@ FEATURES = "features"
 class FeaturesConfig(WeightsConfig):
     """How a command computes the features of pictures."""
 
-    batch_size_per_gpu: int = option(128, "Pictures in one forward pass.", group=FEATURES)
+    batch_size_per_gpu: int = option(128, "Pictures read together; a GPU takes them in one pass.", group=FEATURES)
     num_workers: int = option(10, "Most processes that read pictures.", group=FEATURES)
     feature_cache: float = option(
         4.0,
@@ -134,7 +134,7 @@ class CopyDetectionConfig(FeaturesConfig):
     )
     distractors_path: str = option("", "Folder of pictures to search that have no copies.", group=OTHER)
     imsize: int = option(320, "Side in pixels of the square that pictures are stretched to.", group=OTHER)
-    batch_size_per_gpu: int = option(16, "Pictures in one forward pass.", group=FEATURES)
+    batch_size_per_gpu: int = option(16, "Pictures read together; a GPU takes them in one pass.", group=FEATURES)
     use_cuda: bool = option(True, "Use the GPU, where there is one.", group=OTHER)
     output: str | None = option(None, "JSON file for the numbers. (fastdino)", group=OTHER)
 

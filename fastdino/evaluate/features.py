@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from fastdino.cores import over_cores
 from fastdino.data.normalize import normalize
 from fastdino.data.sources import Source
 from fastdino.distributed.world import ALONE, World
@@ -20,6 +22,10 @@ from fastdino.evaluate.cuts import Cut, centre_crop
 from fastdino.evaluate.feature_cache import FeatureBatch, FeatureCache
 from fastdino.evaluate.fingerprints import of_features
 from fastdino.evaluate.loading import Batch, Cutting, Prepare, load_pictures
+
+# Pixels in one pass on a CPU, eight pictures of 224: what a layer makes of more falls out of the caches, and each time
+# into fresh pages (benchmarks/features.py).
+PIXELS_AT_ONCE = 8 * 224**2
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def extract_features(
         source: where the pictures come from.
         image_size: the size that `cut` is given, in pixels.
         cut: what of a picture the model gets.
-        batch_size: pictures in one forward pass.
+        batch_size: pictures that are read and passed on together, on a GPU in one forward pass.
         num_workers: most processes that read pictures; 0 reads in this one.
         device: where the model runs.
         description: what the progress bar says.
@@ -178,16 +184,29 @@ def features_of(model: nn.Module, batch: Batch, device: torch.device | str) -> F
     return FeatureBatch(_forward(model, batch.pictures, device), batch.indices, batch.skipped)
 
 
-@torch.no_grad()
 def _forward(model: nn.Module, pictures: Sequence[npt.NDArray[np.uint8]], device: torch.device | str) -> Tensor:
-    """Features in the pictures' order; those of one shape go through the model together."""
+    """Features in the pictures' order; those of one shape go through the model together, on CPUs a few at a time."""
     places: dict[tuple[int, ...], list[int]] = {}
     for place, picture in enumerate(pictures):
         places.setdefault(picture.shape, []).append(place)
+    batches: list[list[int]] = []
+    for shape, alike in places.items():
+        at_once = len(alike)
+        if torch.device(device).type == "cpu":
+            at_once = max(1, PIXELS_AT_ONCE // math.prod(shape[1:]))
+        batches += [alike[start : start + at_once] for start in range(0, len(alike), at_once)]
+
+    # In each thread, which has a mode of its own.
+    @torch.no_grad()
+    def features(batch: list[int]) -> Tensor:
+        together = torch.from_numpy(np.stack([pictures[place] for place in batch]))
+        return model(normalize(together.to(device))).float().cpu()
+
+    on_cpu = torch.device(device).type == "cpu"
+    parts = over_cores(features, batches) if on_cpu else [features(batch) for batch in batches]
     rows: list[Tensor] = [torch.empty(0)] * len(pictures)
-    for alike in places.values():
-        batch = torch.from_numpy(np.stack([pictures[place] for place in alike]))
-        for place, row in zip(alike, model(normalize(batch.to(device))).float().cpu(), strict=True):
+    for batch, part in zip(batches, parts, strict=True):
+        for place, row in zip(batch, part, strict=True):
             rows[place] = row
     return torch.stack(rows) if rows else torch.empty(0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torchvision import transforms
 
 from fastdino.errors import UserError
@@ -70,6 +70,21 @@ def test_order_labels_and_gaps(batch_size: int, num_workers: int) -> None:
     assert features.indices.tolist() == [0, 2, 3, 5, 6]
     assert features.skipped == {"1.png": "the file is empty", "4.png": "the file is empty"}
     assert features.labelled().indices.tolist() == [0, 2, 5, 6]
+
+
+def test_a_cpu_passes_pictures_on_in_small_batches_and_in_order() -> None:
+    sizes = []
+
+    class Network(nn.Module):
+        def forward(self, pictures: Tensor) -> Tensor:
+            sizes.append(len(pictures))
+            return pictures.mean(dim=(2, 3))
+
+    grey = [Image.new("RGB", (8, 8), (value, value, value)) for value in range(0, 250, 12)]
+    features = extract_features(Network(), Album([*grey]), image_size=224, batch_size=20, num_workers=0).features
+    assert max(sizes) == 8
+    assert sum(sizes) == len(grey) == 21
+    assert bool((features.diff(dim=0) > 0).all())
 
 
 def test_nothing_readable_is_the_users_to_mend() -> None:
