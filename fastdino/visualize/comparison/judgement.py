@@ -180,6 +180,8 @@ def _losses(runs: Sequence[Run]) -> list[str]:
             f"{lead}whether they can be compared is not known: the settings of {joined(unknown)} are missing. A lower "
             "loss need not mean better features."
         ]
+    if not any(math.isfinite(number(run.log[-1], "train_loss")) for run in runs):
+        return ["Which is better cannot be said: no run ends with a loss that is a number."]
     other = [row.name for row in effective(runs) if row.name in LOSS_SETTINGS]
     if other:
         return [f"{lead}losses with other {joined(other)} cannot be compared."]

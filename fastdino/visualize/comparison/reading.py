@@ -96,8 +96,8 @@ def read_run(letter: str, name: str, path: Path, given: str) -> Run:
     done = whole(results, "epochs") if results else None
     if not results:
         missing.append(f"no readable {RESULTS}, so its environment and what it was measured on are not known")
-    elif done is not None and done < len(log):
-        missing.append(f"its {RESULTS} is from {done} epochs, before it went on")
+    elif done is not None and done != len(log):
+        missing.append(f"its {RESULTS} is from {done} epochs, where log.txt has {len(log)}")
         results = {}
     figures = _mapping(results.get("knn"))
     knn = _measured(figures, results, len(log)) if figures else _logged(log)

@@ -27,6 +27,9 @@ def run(config: CompareConfig) -> None:
     if Path(config.output).suffix != ".html":
         raise UserError(f"--output is {config.output!r}: give a file ending in .html")
     runs = read_runs(config.runs)
+    reports = {one.folder / "report.html" for one in runs}
+    if Path(config.output).resolve() in reports:
+        raise UserError(f"--output is {config.output!r}, the report of one of the runs: give another file")
     judgement = judge(runs)
     with writing_to(config.output, "--output") as output:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -127,6 +127,12 @@ def test_a_run_that_diverged_is_said_to_have_gone_wrong(tmp_path: Path) -> None:
     assert "stopped being a number" in others[0]
 
 
+def test_two_runs_that_diverged_have_no_losses_to_compare(tmp_path: Path) -> None:
+    log = [line(0), line(1, train_loss=float("nan"))]
+    lead = judged(*(write(tmp_path / name, log=log) for name in "ab")).sentences[0]
+    assert lead == "Which is better cannot be said: no run ends with a loss that is a number."
+
+
 def test_the_originals_runs_have_losses(tmp_path: Path) -> None:
     log = [original_line(epoch) for epoch in range(3)]
     sentences = judged(*(write(tmp_path / name, log=log, settings={}) for name in "ab")).sentences

@@ -40,7 +40,13 @@ def test_results_of_before_the_run_went_on_are_not_its_own(tmp_path: Path) -> No
     run, _ = read_runs([write(tmp_path / "a", top1=42.0, log=log, results={"epochs": 3}), write(tmp_path / "b")])
     assert run.knn is not None
     assert run.knn.top1 == 45.0
-    assert run.missing == ["its results.json is from 3 epochs, before it went on"]
+    assert run.missing == ["its results.json is from 3 epochs, where log.txt has 6"]
+
+
+def test_results_of_a_run_that_was_begun_again_are_not_its_own(tmp_path: Path) -> None:
+    run, _ = read_runs([write(tmp_path / "a", top1=42.0, results={"epochs": 20}), write(tmp_path / "b")])
+    assert run.knn is None
+    assert run.missing == ["its results.json is from 20 epochs, where log.txt has 10"]
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"knn": [1]}', '{"knn": {"knn_top1": "x", "pictures": -1}}', "\xff"])

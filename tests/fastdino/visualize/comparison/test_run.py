@@ -47,6 +47,15 @@ def test_mistakes_end_in_one_sentence(
     assert error.count("\n") == 1
 
 
+def test_a_runs_report_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = write(tmp_path / "a", top1=40.0), write(tmp_path / "b", top1=60.0)
+    report = tmp_path / "a" / "report.html"
+    before = report.read_text()
+    assert main(["compare", a, b, "--output", str(report)]) == 2
+    assert "the report of one of the runs" in capsys.readouterr().err
+    assert report.read_text() == before
+
+
 def test_curves_keep_their_place_over_the_epochs_of_all(tmp_path: Path) -> None:
     a = write(tmp_path / "a", log=[original_line(epoch) for epoch in range(3)], settings={})
     b = write(tmp_path / "b", log=[line(epoch, knn_top1=50.0) if epoch % 2 else line(epoch) for epoch in range(6)])
