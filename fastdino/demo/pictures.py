@@ -40,6 +40,8 @@ PHOTOGRAPHS = (
     "rocket.jpg",
     "text.png",
 )
+# Whole, to show where the network looks.
+SHOWN = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 # The retina is so large that a window would show nothing but red.
 LONGEST_SIDE = 1000
 SIDE = 96

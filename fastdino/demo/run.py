@@ -35,7 +35,11 @@ def run(config: DemoConfig) -> dict[str, Any]:
         )
         pictures.write_pictures(folder, config.seed)
         preset = demo_preset(str(folder / "train"), str(output_dir), config.seed, config.num_workers)
-        result = train(preset, held_out=FolderSource(folder / "val"))
+        result = train(
+            preset,
+            held_out=FolderSource(folder / "val"),
+            photographs=[(Path(name).stem, pictures.read_photograph(name)) for name in pictures.SHOWN],
+        )
         assert result.knn is not None, "the demo's pictures have classes"
         metrics = {
             **{name: result.knn[name] for name in ("knn_top1", "knn_top1_random_init", "knn_top1_pixels", "chance")},
@@ -56,5 +60,6 @@ def closing_lines(metrics: dict[str, Any], output_dir: Path) -> list[str]:
         f"Before training it was right {metrics['knn_top1_random_init']:.0f} times, comparing bare pixels is right "
         f"{metrics['knn_top1_pixels']:.0f} times, guessing {metrics['chance']:.0f}.",
         "Your turn: fastdino train --data_path FOLDER_OF_PICTURES --output_dir my_run",
-        f"What it learned, in pictures: {output_dir / 'report.html'}",
+        f"What it learned, in pictures: {output_dir / 'report.html'}, and all pictures by likeness: "
+        f"{output_dir / 'map.html'}",
     ]

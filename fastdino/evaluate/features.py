@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +115,17 @@ def put_together(source: Source, batches: Iterable[FeatureBatch]) -> Features:
     order = torch.tensor(indices).argsort()
     labels = torch.tensor([source.label(index) for index in indices])
     return Features(torch.cat(parts)[order], labels[order], torch.tensor(indices)[order], skipped)
+
+
+def together(parts: Sequence[Features], sizes: Sequence[int]) -> Features:
+    """Features of several sources of those sizes as those of all joined, in the same order."""
+    starts = [0, *accumulate(sizes)]
+    return Features(
+        torch.cat([part.features for part in parts]),
+        torch.cat([part.labels for part in parts]),
+        torch.cat([part.indices + start for part, start in zip(parts, starts, strict=False)]),
+        {name: reason for part in parts for name, reason in part.skipped.items()},
+    )
 
 
 def batches_of(pictures: int, batch_size: int) -> list[range]:

@@ -20,15 +20,22 @@ from fastdino.config import TrainConfig
 from fastdino.cores import usable_cores
 from fastdino.data.plan import CropRecipe, crop_plan
 from fastdino.data.reading import UnreadableImage, read_image
-from fastdino.data.sources import Source
-from fastdino.evaluate.compare import Known, compare
+from fastdino.data.sources import Joined, Source
+from fastdino.errors import UserError
+from fastdino.evaluate.compare import Comparison, Known, compare
+from fastdino.evaluate.features import together
+from fastdino.files import write_atomically
 from fastdino.models.vision_transformer import VisionTransformer
 from fastdino.reference.augment import apply_plan
 from fastdino.train.build import untrained_backbone
 from fastdino.train.results import write_results
-from fastdino.train.sample import batch_size, sample_of
+from fastdino.train.sample import Sample, batch_size, sample_of
 from fastdino.visualize.attention.pictures import draw_attention
+from fastdino.visualize.contributions import draw_contributions
+from fastdino.visualize.map.contents import FeatureMap, feature_map
+from fastdino.visualize.map.page import render
 from fastdino.visualize.neighbours import evenly_spread, neighbour_rows
+from fastdino.visualize.picture_sections import MAP
 from fastdino.visualize.report import Report, write_report
 from fastdino.visualize.verdict import health
 
@@ -55,13 +62,15 @@ def write_run_report(
     console: Console,
     *,
     held_out: Source | None = None,
+    photographs: Sequence[tuple[str, Image.Image]] = (),
     known: Known | None = None,
 ) -> RunReport:
-    """Measure `teacher` (a backbone), draw what it learned, and write report.html and results.json into
+    """Measure `teacher` (a backbone), draw what it learned, and write report.html, map.html and results.json into
     `config.output_dir`.
 
     Without `held_out` pictures a sample of the training pictures is measured leave-one-out. What is `known` from
-    training is not measured again.
+    training is not measured again. Where the network looks is shown in `photographs` (captions and pictures), without
+    them in some of those that were measured.
     """
     sample = sample_of(source, held_out)
     comparison = compare(
@@ -77,19 +86,23 @@ def write_run_report(
     )
     judgement = health(log, config.out_dim, comparison.numbers)
     shown_source = held_out or source
-    shown = [(shown_source.name(index), picture) for index, picture in shown_pictures(shown_source)]
+    shown = photographs or [(shown_source.name(index), picture) for index, picture in shown_pictures(shown_source)]
     path = Path(config.output_dir) / "report.html"
     about = environment(device)
+    # Many folders are called train; the one above tells which.
+    data = "/".join(Path(config.data_path).resolve().parts[-2:])
+    space = write_map(path.with_name(MAP), f"Map of {data}", sample, comparison, config, console)
     write_report(
         path,
         Report(
-            # Many folders are called train; the one above tells which.
-            title=f"DINO on {'/'.join(Path(config.data_path).resolve().parts[-2:])}",
+            title=f"DINO on {data}",
             config=dataclasses.asdict(config),
             environment=about,
             log=log,
             crops=sample_crops(source, recipe, config.seed),
             attention=attention_pictures(teacher, shown, config, device),
+            contributions=contribution_pictures(teacher, shown, config, device),
+            space=space,
             knn=comparison.numbers,
             neighbours=neighbour_rows(sample.gallery, comparison.gallery, sample.queries, comparison.queries),
             verdict=judgement.sentences,
@@ -131,6 +144,43 @@ def attention_pictures(
         (name, draw_attention(model, picture, image_size=(side, side), device=device).poster())
         for name, picture in pictures
     ]
+
+
+def contribution_pictures(
+    model: nn.Module, pictures: Sequence[tuple[str, Image.Image]], config: TrainConfig, device: torch.device
+) -> list[tuple[str, Image.Image]]:
+    """The same for a network whose features are means over places; none for others."""
+    if isinstance(model, VisionTransformer):
+        return []
+    was_training = model.training
+    model.eval()
+    drawn = [
+        (name, draw_contributions(model, picture, image_size=config.global_size, device=device))
+        for name, picture in pictures
+    ]
+    model.train(was_training)
+    return [(name, poster) for name, poster in drawn if poster is not None]
+
+
+def write_map(
+    path: Path, title: str, sample: Sample, comparison: Comparison, config: TrainConfig, console: Console
+) -> FeatureMap | None:
+    """Write the interactive map of the pictures that were measured; where that fails, say why and return None."""
+    parts = [comparison.gallery] if comparison.queries is None else [comparison.gallery, comparison.queries]
+    try:
+        space = feature_map(
+            Joined(sample.sources),
+            together(parts, [len(source) for source in sample.sources]),
+            title,
+            seed=config.seed,
+            num_workers=min(config.num_workers, 2),
+            console=console,
+        )
+        write_atomically(path, render(space))
+    except (UserError, ValueError, OSError) as error:
+        console.print(f"[yellow]note:[/] no map was drawn: {error}", highlight=False, soft_wrap=True)
+        return None
+    return space
 
 
 def environment(device: torch.device) -> dict[str, str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.console import Console
 
 from fastdino.config import TrainConfig
@@ -38,12 +40,19 @@ class TrainResult:
     seconds: float
 
 
-def train(config: TrainConfig, *, held_out: Source | None = None, signals: Signals | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    held_out: Source | None = None,
+    photographs: Sequence[tuple[str, Image.Image]] = (),
+    signals: Signals | None = None,
+) -> TrainResult:
     """Train a student and its teacher on the pictures in `config.data_path`, going on from `config.output_dir`.
 
     One of several processes that a launcher such as torchrun has started trains its share; the first of them writes.
-    The result is measured on `held_out` pictures, without them on a sample of those that trained. `signals` are those
-    that it listens to, where they are others than SIGINT, SIGTERM and SIGUSR1.
+    The result is measured on `held_out` pictures, without them on a sample of those that trained. The report shows
+    where the network looks in `photographs` (captions and pictures), without them in some of those that were measured.
+    `signals` are those that it listens to, where they are others than SIGINT, SIGTERM and SIGUSR1.
 
     Raises UserError for settings or pictures that cannot work, TrainingFailed when the loss stops being a number, and
     KeyboardInterrupt on SIGINT and SIGTERM; whatever happens, the files in `output_dir` are whole.
@@ -69,7 +78,7 @@ def train(config: TrainConfig, *, held_out: Source | None = None, signals: Signa
             finally:
                 run.close()
         # The others are done: none of them waits for the report.
-        report = run.write_report() if world.is_main else None
+        report = run.write_report(photographs) if world.is_main else None
     return TrainResult(
         output_dir,
         run.checkpoint,

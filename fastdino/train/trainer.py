@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
 from rich.console import Console
 from torch import nn
 
@@ -105,8 +107,8 @@ class Trainer:
         self.checkpoints.settle()
         self.log.close()
 
-    def write_report(self) -> RunReport:
-        """Write report.html from the logs, the pictures and the final teacher."""
+    def write_report(self, photographs: Sequence[tuple[str, Image.Image]] = ()) -> RunReport:
+        """Write report.html from the logs, the pictures and the final teacher; see write_run_report."""
         # With it comes torchvision, which training has no use for.
         from fastdino.train.report import write_run_report
 
@@ -119,6 +121,7 @@ class Trainer:
             self.device,
             self.console,
             held_out=self.held_out,
+            photographs=photographs,
             known=self.watch.known if self.watch else None,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from PIL import Image
 
 from fastdino.data.reading import read_image
@@ -10,7 +12,19 @@ from fastdino.evaluate.cuts import centre_crop
 from fastdino.evaluate.features import Features
 from fastdino.evaluate.neighbours import nearest
 
-NeighbourRow = tuple[Image.Image, list[Image.Image]]
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture with its class, empty for none, and its `place` among the gallery's features and the queries' after
+    them, None where it has none.
+    """
+
+    picture: Image.Image
+    kind: str = ""
+    place: int | None = None
+
+
+NeighbourRow = tuple[Shown, list[Shown]]
 
 
 def neighbour_rows(
@@ -39,8 +53,9 @@ def neighbour_rows(
     for piece in nearest(gallery_features.features, asking.features[wanted], k):
         for row, found in zip(wanted[piece.rows], piece.indices.tolist(), strict=True):
             near = [index for index in found if not (leave_one_out and index == row)][:neighbours]
-            pictures = [_thumbnail(gallery, int(gallery_features.indices[index]), side) for index in near]
-            result.append((_thumbnail(source, int(asking.indices[row]), side), pictures))
+            pictures = [_shown(gallery, gallery_features, index, index, side) for index in near]
+            place = row if leave_one_out else len(gallery_features.indices) + row
+            result.append((_shown(source, asking, row, place, side), pictures))
     return result
 
 
@@ -50,5 +65,8 @@ def evenly_spread(count: int, wanted: int) -> list[int]:
     return [(2 * index + 1) * count // (2 * wanted) for index in range(wanted)]
 
 
-def _thumbnail(source: Source, index: int, side: int) -> Image.Image:
-    return centre_crop(read_image(source.read(index)), side)
+def _shown(source: Source, features: Features, row: int, place: int, side: int) -> Shown:
+    index = int(features.indices[row])
+    label = source.label(index)
+    kind = source.classes[label] if 0 <= label < len(source.classes) else ""
+    return Shown(centre_crop(read_image(source.read(index)), side), kind, place)

@@ -13,10 +13,12 @@ from typing import Any
 from PIL import Image
 
 from fastdino.files import write_atomically
-from fastdino.visualize import sections
+from fastdino.visualize import picture_sections, sections
 from fastdino.visualize.curves import by_epoch
 from fastdino.visualize.frame import framed, verdict_box
+from fastdino.visualize.map.contents import FeatureMap
 from fastdino.visualize.neighbours import NeighbourRow
+from fastdino.visualize.page import static
 from fastdino.visualize.verdict import Tone
 
 # A page of this size opens at once and fits into a mail.
@@ -32,7 +34,8 @@ class Report:
     settings (its `out_dim` gives the reference line of the loss), `log` the lines of log.txt. `knn` has
     percentages: `knn_top1`, `knn_top1_random_init`, `knn_top1_pixels`, `chance`, with `by_k` {neighbours:
     (top-1, top-5)} and `explanation` in plain words. `crops` is one sheet, or per sample the crops that
-    training saw of it, the two global ones first.
+    training saw of it, the two global ones first. `contributions` take the place of `attention` where a network has
+    none. Where `space` is given, its map is beside the page.
     """
 
     title: str
@@ -43,6 +46,8 @@ class Report:
     attention: Sequence[tuple[str, Image.Image]] = ()
     knn: Mapping[str, Any] | None = None
     neighbours: Sequence[NeighbourRow] = ()
+    contributions: Sequence[tuple[str, Image.Image]] = ()
+    space: FeatureMap | None = None
     verdict: Sequence[str] = ()
     tone: Tone | None = None
 
@@ -65,8 +70,11 @@ def render(report: Report, scale: float = 1.0) -> str:
         section
         for section in (
             sections.knn_section(report.knn),
-            sections.neighbour_section(report.neighbours, scale),
-            sections.attention_section(report.attention, scale),
+            picture_sections.neighbour_section(report.neighbours, scale, on_map=report.space is not None),
+            picture_sections.map_section(report.space, scale),
+            picture_sections.tree_section(report.space),
+            picture_sections.attention_section(report.attention, scale),
+            picture_sections.contribution_section(report.contributions, scale),
             sections.curve_section(log, report.config.get("out_dim")),
             sections.crop_section(report.crops, scale),
             sections.settings_section(report.config, report.environment),
@@ -79,6 +87,7 @@ def render(report: Report, scale: float = 1.0) -> str:
         subtitle=_subtitle(report, log),
         lead=f"{verdict_box(report.verdict, report.tone or 'plain', _TONE_WORDS)}{_tiles(report, log)}",
         sections=body,
+        more_style=static("tree.css"),
     )
 
 

@@ -13,7 +13,6 @@ from PIL import Image
 
 from fastdino.visualize.charts import short
 from fastdino.visualize.curves import training_charts
-from fastdino.visualize.neighbours import NeighbourRow
 from fastdino.visualize.pictures import data_uri, fit
 from fastdino.visualize.verdict import number
 
@@ -85,39 +84,6 @@ def _bar(name: str, value: float, own: bool) -> str:
         f'<td><div class="bar"><span{kind} style="width:{width:.1f}%"></span></div></td>'
         f"<td>{value:.1f} %</td></tr>"
     )
-
-
-def neighbour_section(rows: Sequence[NeighbourRow], scale: float) -> Section | None:
-    """A picture and its nearest ones, row by row."""
-    if not rows:
-        return None
-    drawn = []
-    for sample, (query, neighbours) in enumerate(rows[:MOST_ROWS], 1):
-        pictures = [picture(query, f"Picture {sample}", 144 * scale)]
-        pictures += [
-            picture(one, f"Neighbour {rank} of picture {sample}", 144 * scale) for rank, one in enumerate(neighbours, 1)
-        ]
-        columns = f"1.35fr repeat({len(neighbours)},1fr)" if neighbours else "1fr"
-        drawn.append(f'<div class="row" style="grid-template-columns:{columns}">{"".join(pictures)}</div>')
-    why = "The framed picture on the left, then those that the network finds most alike, the nearest first."
-    return Section("neighbours", "Nearest pictures", why, f'<div class="card near">{"".join(drawn)}</div>')
-
-
-def attention_section(attention: Sequence[tuple[str, Image.Image]], scale: float) -> Section | None:
-    """Captioned pictures, wide ones over the whole width."""
-    if not attention:
-        return None
-    figures = []
-    for caption, image in attention[:MOST_PICTURES]:
-        wide = image.width > 2.5 * image.height
-        drawn = picture(image, f"Attention map: {caption}", (1080 if wide else 640) * scale)
-        kind = ' class="wide"' if wide else ""
-        figures.append(f"<figure{kind}>{drawn}<figcaption>{escape(caption)}</figcaption></figure>")
-    why = (
-        "Bright is where the network looks when it sums up a picture (dark is ignored): after good "
-        "training, at objects rather than at the background."
-    )
-    return Section("attention", "Where it looks", why, f'<div class="card shots">{"".join(figures)}</div>')
 
 
 def curve_section(log: Sequence[Mapping[str, Any]], out_dim: int | None) -> Section | None:

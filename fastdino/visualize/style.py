@@ -212,12 +212,21 @@ summary { cursor: pointer; font-weight: 600; }
   gap: 16px 40px;
   grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr));
 }
-.near .row { display: grid; gap: clamp(4px, 1vw, 10px); align-items: center; }
-.near .row > :first-child {
+.near .row { display: grid; gap: clamp(4px, 1vw, 10px); align-items: start; }
+.near figure { margin: 0; min-width: 0; }
+.near figcaption {
+  margin-top: 7px; overflow: hidden; font-size: .75rem; line-height: 1.3; color: var(--muted);
+  text-overflow: ellipsis; white-space: nowrap;
+}
+.near .other { color: var(--bad); }
+.near a, .space a { display: block; border-radius: 8px; }
+.near a:hover, .space a:hover { outline: 2px solid var(--accent); outline-offset: 1px; }
+.space img { width: 100%; }
+.near .row > :first-child img {
   outline: 3px solid var(--accent);
   outline-offset: 2px;
-  margin-right: clamp(7px, 1vw, 12px);
 }
+.near .row > :first-child { margin-right: clamp(7px, 1vw, 12px); }
 .views { display: grid; gap: 16px; }
 .views .row { display: flex; flex-wrap: wrap; gap: 8px; align-items: flex-end; }
 .views .row + .row { padding-top: 16px; border-top: 1px solid var(--line); }

@@ -2,6 +2,7 @@
 
 from fastdino.data.sources.folder import FolderSource
 from fastdino.data.sources.iterable import IterableSource
+from fastdino.data.sources.joined import Joined
 from fastdino.data.sources.opening import open_source
 from fastdino.data.sources.protocol import EXTENSIONS, FileTable, Source, announcing, file_table
 from fastdino.data.sources.subset import Subset
@@ -12,6 +13,7 @@ __all__ = [
     "FileTable",
     "FolderSource",
     "IterableSource",
+    "Joined",
     "Source",
     "Subset",
     "TarSource",

@@ -8,7 +8,7 @@ from PIL import Image
 
 from fastdino.data.sources import FolderSource
 from fastdino.evaluate.features import Features
-from fastdino.visualize.neighbours import evenly_spread, neighbour_rows
+from fastdino.visualize.neighbours import Shown, evenly_spread, neighbour_rows
 
 
 def album(folder: Path, values: list[int]) -> tuple[FolderSource, Features]:
@@ -22,8 +22,8 @@ def album(folder: Path, values: list[int]) -> tuple[FolderSource, Features]:
     return FolderSource(folder), Features(features, torch.zeros_like(count), count, {})
 
 
-def brightness(picture: Image.Image) -> int:
-    return int(np.asarray(picture)[0, 0, 0])
+def brightness(shown: Shown) -> int:
+    return int(np.asarray(shown.picture)[0, 0, 0])
 
 
 def test_nearest_first_and_never_oneself(tmp_path: Path) -> None:
@@ -40,7 +40,10 @@ def test_queries_of_another_folder_may_find_everything(tmp_path: Path) -> None:
     assert brightness(query) == 100
     assert sorted(map(brightness, nears)) == [0, 100, 200]
     assert brightness(nears[0]) == 100
-    assert query.size == (16, 16)
+    assert query.picture.size == (16, 16)
+    # Queries stand after the gallery.
+    assert query.place == 3
+    assert nears[0].place == 1
 
 
 def test_evenly_spread() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastdino.visualize.neighbours import Shown
 from fastdino.visualize.report import PAGE_BYTES, Report, render, write_report
 
 VOID = {"meta", "img", "wbr", "br"}
@@ -86,7 +87,7 @@ def full(**changes: Any) -> Report:
             "by_k": {20: (78.4, 95.1)},
             "explanation": "Measured on 300 pictures.",
         },
-        "neighbours": [(noise(24, 1), [noise(24, seed) for seed in range(4)])],
+        "neighbours": [(Shown(noise(24, 1)), [Shown(noise(24, seed)) for seed in range(4)])],
         "verdict": ["It worked well.", "Try more --epochs."],
         "tone": "good",
     }
@@ -246,7 +247,7 @@ def test_many_large_pictures_are_shrunk_until_the_page_is_small(tmp_path: Path) 
     many = full(
         crops=[[noise(264)] * 12] * 8,
         attention=[(str(number), noise(640)) for number in range(40)],
-        neighbours=[(noise(144), [noise(144)] * 6)] * 8,
+        neighbours=[(Shown(noise(144)), [Shown(noise(144))] * 6)] * 8,
     )
     write_report(tmp_path / "report.html", many)
     page = (tmp_path / "report.html").read_text()
