@@ -18,7 +18,7 @@ class Pooled(nn.Module):
         self.both = nn.Conv2d(3, 2, 1)
         with torch.no_grad():
             self.both.weight.copy_(torch.tensor([[1.0, 0, 0], [-1, 0, 0]])[:, :, None, None])
-            self.both.bias.copy_(torch.tensor([0.0, 1]))  # type: ignore[union-attr]
+            self.both.bias.copy_(torch.tensor([0.0, 1]))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.both(self.cells(x)).mean(dim=(2, 3))
