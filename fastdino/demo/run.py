@@ -60,5 +60,5 @@ def closing_lines(metrics: dict[str, Any], output_dir: Path) -> list[str]:
         f"Before training it was right {metrics['knn_top1_random_init']:.0f} times, comparing bare pixels is right "
         f"{metrics['knn_top1_pixels']:.0f} times, guessing {metrics['chance']:.0f}.",
         "Your turn: fastdino train --data_path FOLDER_OF_PICTURES --output_dir my_run",
-        f"What it learned, in pictures (all of them by likeness are in map.html beside it): {output_dir / 'report.html'}",
+        f"What it learned, in pictures (map.html beside it has all by likeness): {output_dir / 'report.html'}",
     ]
