@@ -32,8 +32,9 @@ def neighbour_section(rows: Sequence[NeighbourRow], scale: float, on_map: bool =
             _figure(one, f"Neighbour {rank} of picture {sample}", query.kind, on_map, scale)
             for rank, one in enumerate(neighbours, 1)
         ]
-        columns = f"1.35fr repeat({len(neighbours)},minmax(0,1fr))" if neighbours else "1fr"
-        drawn.append(f'<div class="row" style="grid-template-columns:{columns}">{"".join(figures)}</div>')
+        # On a phone they stand in two lines.
+        columns = f"--near:{max(len(neighbours), 1)};--narrow:{max((len(neighbours) + 1) // 2, 1)}"
+        drawn.append(f'<div class="row" style="{columns}">{"".join(figures)}</div>')
     why = "The framed picture on the left, then those that the network finds most alike, the nearest first."
     if any(one.kind != query.kind for query, neighbours in rows for one in neighbours):
         why += " ≠ stands before the name of another class."

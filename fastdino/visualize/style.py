@@ -212,7 +212,14 @@ summary { cursor: pointer; font-weight: 600; }
   gap: 16px 40px;
   grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr));
 }
-.near .row { display: grid; gap: clamp(4px, 1vw, 10px); align-items: start; }
+.near .row {
+  display: grid; gap: clamp(4px, 1vw, 10px); align-items: start;
+  grid-template-columns: 1.35fr repeat(var(--near), minmax(0, 1fr));
+}
+@media (max-width: 600px) {
+  .near .row { grid-template-columns: 1.35fr repeat(var(--narrow), minmax(0, 1fr)); }
+  .near .row > :first-child { grid-row: span 2; }
+}
 .near figure { margin: 0; min-width: 0; }
 .near figcaption {
   margin-top: 7px; overflow: hidden; font-size: .75rem; line-height: 1.3; color: var(--muted);

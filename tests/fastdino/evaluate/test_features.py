@@ -9,8 +9,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
+from fastdino.data.sources import Joined
 from fastdino.errors import UserError
-from fastdino.evaluate.features import extract_features, pixel_features
+from fastdino.evaluate.features import extract_features, pixel_features, together
 
 
 class Album:
@@ -113,3 +114,14 @@ def test_pixels_see_the_same_crop() -> None:
     assert features.features.shape == (1, 3 * 8 * 8)
     # ImageNet's mean colour, rounded to whole steps of 1/255, is at most half a step from zero.
     assert float(features.features.abs().max()) < 0.5 / 255 / 0.224
+
+
+def test_features_of_two_sources_are_those_of_both_joined() -> None:
+    albums = [Album([noise(20, 20, 0), None, noise(20, 20, 1)], [0, 0, 0]), Album([None, noise(20, 20, 2)], [0, 1])]
+    parts = [extract_features(nn.Flatten(), album, image_size=8, num_workers=0) for album in albums]
+    both = together(parts, [len(album) for album in albums])
+    joined = extract_features(nn.Flatten(), Joined(albums), image_size=8, num_workers=0)
+    assert torch.equal(both.features, joined.features)
+    assert both.indices.tolist() == joined.indices.tolist() == [0, 2, 4]
+    assert both.labels.tolist() == joined.labels.tolist() == [0, 0, 1]
+    assert both.skipped.keys() == joined.skipped.keys()

@@ -23,6 +23,7 @@ from fastdino import implementation as implementations
 from fastdino.cli import main
 from fastdino.errors import TrainingFailed, UserError
 from fastdino.train import loop as loop_module
+from fastdino.train import report as report_module
 from fastdino.train import run as run_module
 from fastdino.train import trainer as trainer_module
 from fastdino.train.log import read_log
@@ -113,6 +114,19 @@ def test_the_first_line_says_who_computes_what(
     said = " ".join(capsys.readouterr().out.split())
     assert "loss, teacher, update, normalisation, norms by torch (the device is a CPU)" in said
     assert "attention by sdpa (the device is a CPU)" in said
+
+
+def test_without_a_map_there_is_still_a_report(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: Any, **named: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(report_module, "feature_map", fail)
+    result = train(config(picture_folder, tmp_path / "run", epochs=1))
+    assert "no map was drawn: [Errno 28] No space left on device" in capsys.readouterr().out
+    assert "map.html" not in result.report.read_text()
+    assert not (tmp_path / "run" / "map.html").exists()
 
 
 def test_training_changes_student_and_teacher(finished: Path) -> None:
