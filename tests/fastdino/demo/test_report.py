@@ -58,7 +58,7 @@ def test_it_shows_everything(browser: Browser, folder: Path) -> None:
         assert page.locator("img").evaluate_all(broken) == 0
 
 
-def test_pictures_lead_to_themselves_on_the_map(browser: Browser, folder: Path) -> None:
+def test_pictures_lead_to_those_of_their_class_and_source_on_the_map(browser: Browser, folder: Path) -> None:
     with opened(browser, folder / "report.html") as page:
         rows = page.locator("#neighbours .row").evaluate_all(
             "rows => rows.map((row) => [...row.children].map("
