@@ -32,8 +32,13 @@ PlanFields fields_of(const CropPlan& plan) {
           plan.flip, jitter,    plan.grayscale, plan.blur_radius, plan.solarize};
 }
 
+constexpr int kLargestSize = 1 << 14;
+
+fastdino::PassOrder pass_order(bool shrinking_first) {
+  return shrinking_first ? fastdino::PassOrder::kShrinkingFirst : fastdino::PassOrder::kHorizontalFirst;
+}
+
 CropPlan plan_of(const PlanFields& fields, const fastdino::Picture& picture) {
-  constexpr int largest_size = 1 << 14;
   constexpr double largest_radius = 50.0;  // beyond it the sums of a box no longer fit in 16 bits
   CropPlan plan{};
   std::vector<std::pair<int, double>> jitter;
@@ -43,7 +48,7 @@ CropPlan plan_of(const PlanFields& fields, const fastdino::Picture& picture) {
       plan.top > picture.height() - plan.height || plan.left > picture.width() - plan.width) {
     throw std::invalid_argument("the crop's box does not lie within the picture");
   }
-  if (plan.size < 1 || plan.size > largest_size)
+  if (plan.size < 1 || plan.size > kLargestSize)
     throw std::invalid_argument("a crop has 1 to 16384 pixels a side");
   if (!(plan.blur_radius >= 0 && plan.blur_radius <= largest_radius)) {
     throw std::invalid_argument("a blur's radius is 0 to 50 pixels");
@@ -68,8 +73,7 @@ std::vector<PlanFields> draw_crops(const fastdino::Recipe& recipe, std::uint64_t
 
 std::vector<PixelArray> cut(const fastdino::Picture& picture, const std::vector<PlanFields>& plans,
                             bool shrinking_first) {
-  fastdino::Cropper cropper(shrinking_first ? fastdino::PassOrder::kShrinkingFirst
-                                            : fastdino::PassOrder::kHorizontalFirst);
+  fastdino::Cropper cropper(pass_order(shrinking_first));
   fastdino::Stopwatch watch;
   std::vector<PixelArray> crops;
   for (const PlanFields& fields : plans) {
@@ -114,6 +118,23 @@ std::vector<PixelArray> cut_jpeg(const py::buffer& data, const std::vector<PlanF
   return cut(picture, plans, shrinking_first);
 }
 
+PixelArray resize_jpeg(const py::buffer& data, int height, int width, int top, int left, int size,
+                       bool shrinking_first) {
+  if (height > kLargestSize || width > kLargestSize || size < 1 || top < 0 || left < 0 ||
+      top > height - size || left > width - size) {
+    throw std::invalid_argument("the square does not lie within the resized picture, or that is too large");
+  }
+  fastdino::Picture picture;
+  decode(data, picture);
+  PixelArray square({3, size, size});
+  std::uint8_t* out = square.mutable_data();
+  const py::gil_scoped_release without_gil;
+  fastdino::Cropper cropper(pass_order(shrinking_first));
+  cropper.resize(picture, {0, 0, picture.height(), picture.width(), height, width, top, left, size, false},
+                 out);
+  return square;
+}
+
 std::vector<PixelArray> cut_pixels(const PixelArray& pixels, const std::vector<PlanFields>& plans,
                                    bool shrinking_first) {
   fastdino::Picture picture;
@@ -149,6 +170,11 @@ void bind_crops(py::module_& module) {
              "(height, width, 3) pixels; ValueError if damaged.");
   module.def("cut_jpeg", &cut_jpeg, py::arg("data"), py::arg("plans"), py::arg("shrinking_first"),
              "The planned crops of a JPEG, (3, size, size) each; ValueError if it is damaged.");
+  module.def(
+      "resize_jpeg", &resize_jpeg, py::arg("data"), py::arg("height"), py::arg("width"), py::arg("top"),
+      py::arg("left"), py::arg("size"), py::arg("shrinking_first"),
+      "The square (3, size, size) at `top` and `left` of a JPEG resized to height x width; ValueError if "
+      "it is damaged, or there is no such square.");
   module.def("cut_pixels", &cut_pixels, py::arg("pixels"), py::arg("plans"), py::arg("shrinking_first"),
              "The planned crops of a (height, width, 3) picture.");
   module.def("epoch_order", &epoch_order, py::arg("seed"), py::arg("epoch"), py::arg("length"),

@@ -50,7 +50,8 @@ BoxWeights box_weights(double gaussian_radius) {
 
 void Cropper::cut(const Picture& picture, const CropPlan& plan, Output output, void* out, Stopwatch& watch) {
   watch.start();
-  resample(picture, plan);
+  resample(picture,
+           {plan.top, plan.left, plan.height, plan.width, plan.size, plan.size, 0, 0, plan.size, plan.flip});
   watch.until_now(kResample);
   color(plan);
   watch.until_now(kColor);
@@ -58,71 +59,81 @@ void Cropper::cut(const Picture& picture, const CropPlan& plan, Output output, v
     blur(plan.blur_radius, plan.size);
     watch.until_now(kBlur);
   }
-  store(plan, output, out);
+  store(plan.size, plan.solarize, output, out);
   watch.until_now(kStore);
 }
 
-void Cropper::resample(const Picture& picture, const CropPlan& plan) {
-  const int size = plan.size;
+void Cropper::resize(const Picture& picture, const Resize& how, std::uint8_t* out) {
+  resample(picture, how);
+  store(how.size, false, Output::kBytes, out);
+}
+
+void Cropper::resample(const Picture& picture, const Resize& how) {
+  const int size = how.size;
   channels_ = picture.channels();
   // Transposing reads whole tiles, and so up to 15 rows below the last one. In a crop of one to three pixels
   // those are too few to keep the last register that is written away from the next plane.
   plane_stride_ = whole_tiles(static_cast<std::ptrdiff_t>(size) * (size + kTile) + std::ptrdiff_t{kSlack});
   reserve(planes_, 3 * plane_stride_);
-  columns_ = &tables_.get(plan.width, size);
-  rows_ = &tables_.get(plan.height, size);
-  const bool shrinks = plan.height > size && plan.height - size > 2 * (plan.width - size);
+  columns_ = &tables_.get(how.width, how.to_width);
+  rows_ = &tables_.get(how.height, how.to_height);
+  const bool shrinks =
+      how.height > how.to_height && how.height - how.to_height > 2 * (how.width - how.to_width);
   for (int channel = 0; channel < channels_; ++channel) {
     if (shrinks && order_ == PassOrder::kShrinkingFirst) {
-      vertical_first(picture, plan, channel);
+      vertical_first(picture, how, channel);
     } else {
-      horizontal_first(picture, plan, channel);
+      horizontal_first(picture, how, channel);
     }
   }
 }
 
-void Cropper::horizontal_first(const Picture& picture, const CropPlan& plan, int channel) {
-  const std::ptrdiff_t stride = whole_tiles(plan.size);
-  std::uint8_t* between = reserve(between_, stride * whole_tiles(plan.height));
-  weigh_columns(between, stride, plan.height, plan, [&](const Window& window, std::ptrdiff_t& column_stride) {
+void Cropper::horizontal_first(const Picture& picture, const Resize& how, int channel) {
+  const std::ptrdiff_t stride = whole_tiles(how.size);
+  // What is kept of the result looks at some of the rows only.
+  const Window &top = rows_->window(how.first_row), &bottom = rows_->window(how.first_row + how.size - 1);
+  const int rows = bottom.first + bottom.taps - top.first;
+  std::uint8_t* between = reserve(between_, stride * whole_tiles(rows));
+  weigh_columns(between, stride, rows, how, [&](const Window& window, std::ptrdiff_t& column_stride) {
     column_stride = picture.column_stride();
-    return picture.column(channel, plan.left + window.first) + plan.top;
+    return picture.column(channel, how.left + window.first) + how.top + top.first;
   });
-  weigh_rows(plane(channel), plan.size, between, stride, plan.size, plan.size);
+  weigh_rows(plane(channel), how.size, between, stride, how.size, how, top.first);
 }
 
-void Cropper::vertical_first(const Picture& picture, const CropPlan& plan, int channel) {
-  const std::ptrdiff_t width = whole_tiles(plan.width), size = whole_tiles(plan.size);
-  std::uint8_t* upright = reserve(turned_, width * whole_tiles(plan.height));
-  transpose(upright, width, picture.column(channel, plan.left) + plan.top, picture.column_stride(),
-            plan.width, plan.height);
+void Cropper::vertical_first(const Picture& picture, const Resize& how, int channel) {
+  const std::ptrdiff_t width = whole_tiles(how.width), size = whole_tiles(how.size);
+  std::uint8_t* upright = reserve(turned_, width * whole_tiles(how.height));
+  transpose(upright, width, picture.column(channel, how.left) + how.top, picture.column_stride(), how.width,
+            how.height);
   std::uint8_t* shrunk = reserve(between_, width * size);
-  weigh_rows(shrunk, width, upright, width, plan.width, plan.size);
+  weigh_rows(shrunk, width, upright, width, how.width, how, 0);
   std::uint8_t* turned = reserve(spare_, width * size);
-  transpose(turned, size, shrunk, width, plan.size, plan.width);
+  transpose(turned, size, shrunk, width, how.size, how.width);
   // Whole tiles of columns do not fit into rows of `size` elements.
   std::uint8_t* padded = reserve(turned_, size * size);
-  weigh_columns(padded, size, plan.size, plan, [&](const Window& window, std::ptrdiff_t& column_stride) {
+  weigh_columns(padded, size, how.size, how, [&](const Window& window, std::ptrdiff_t& column_stride) {
     column_stride = size;
     return turned + window.first * size;
   });
-  for (int y = 0; y < plan.size; ++y) {
-    std::memcpy(plane(channel) + static_cast<std::ptrdiff_t>(y) * plan.size, padded + y * size,
-                static_cast<std::size_t>(plan.size));
+  for (int y = 0; y < how.size; ++y) {
+    std::memcpy(plane(channel) + static_cast<std::ptrdiff_t>(y) * how.size, padded + y * size,
+                static_cast<std::size_t>(how.size));
   }
 }
 
 // The horizontal pass and the flip: `columns` gives the first column of a window and their distance, the
 // columns have `rows` elements; the result lies row after row.
 template <typename ColumnsOf>
-void Cropper::weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int rows, const CropPlan& plan,
+void Cropper::weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int rows, const Resize& how,
                             ColumnsOf columns) {
   const std::ptrdiff_t strip_stride = whole_tiles(rows);
   std::uint8_t* strip = reserve(strip_, strip_stride * kTile);
-  for (int left = 0; left < plan.size; left += kTile) {
-    const int width = std::min(kTile, plan.size - left);
+  for (int left = 0; left < how.size; left += kTile) {
+    const int width = std::min(kTile, how.size - left);
     for (int i = 0; i < width; ++i) {
-      const Window& window = columns_->window(plan.flip ? plan.size - 1 - (left + i) : left + i);
+      const int column_out = how.flip ? how.size - 1 - (left + i) : left + i;
+      const Window& window = columns_->window(how.first_column + column_out);
       std::ptrdiff_t column_stride;
       const std::uint8_t* column = columns(window, column_stride);
       kernels_.weigh_rows(strip + i * strip_stride, column, column_stride, columns_->filter(window), rows);
@@ -133,13 +144,14 @@ void Cropper::weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int ro
   }
 }
 
+// The vertical pass; `in` begins with row `first_in` of the box.
 // A row's end may be overwritten by the register that ends beyond it, but the next row is written after that.
 void Cropper::weigh_rows(std::uint8_t* out, std::ptrdiff_t out_stride, const std::uint8_t* in,
-                         std::ptrdiff_t in_stride, int columns, int out_rows) {
-  for (int y = 0; y < out_rows; ++y) {
-    const Window& window = rows_->window(y);
-    kernels_.weigh_rows(out + y * out_stride, in + window.first * in_stride, in_stride, rows_->filter(window),
-                        columns);
+                         std::ptrdiff_t in_stride, int columns, const Resize& how, int first_in) {
+  for (int y = 0; y < how.size; ++y) {
+    const Window& window = rows_->window(how.first_row + y);
+    kernels_.weigh_rows(out + y * out_stride, in + (window.first - first_in) * in_stride, in_stride,
+                        rows_->filter(window), columns);
   }
 }
 
@@ -250,21 +262,21 @@ void Cropper::blur_rows(std::uint8_t* in, std::uint8_t* spare, std::ptrdiff_t st
   }
 }
 
-void Cropper::store(const CropPlan& plan, Output output, void* out) const {
-  const int pixels = plan.size * plan.size;
+void Cropper::store(int size, bool solarize, Output output, void* out) const {
+  const int pixels = size * size;
   for (int channel = 0; channel < 3; ++channel) {
     const std::uint8_t* from = plane(channels_ == 1 ? 0 : channel);
     const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(channel) * pixels;
     const Normalization how = kNormalization[channel];
     switch (output) {
       case Output::kBytes:
-        kernels_.store_bytes(static_cast<std::uint8_t*>(out) + first, from, plan.solarize, pixels);
+        kernels_.store_bytes(static_cast<std::uint8_t*>(out) + first, from, solarize, pixels);
         break;
       case Output::kFloat:
-        kernels_.store_float(static_cast<float*>(out) + first, from, plan.solarize, how, pixels);
+        kernels_.store_float(static_cast<float*>(out) + first, from, solarize, how, pixels);
         break;
       case Output::kBfloat:
-        kernels_.store_bfloat(static_cast<std::uint16_t*>(out) + first, from, plan.solarize, how, pixels);
+        kernels_.store_bfloat(static_cast<std::uint16_t*>(out) + first, from, solarize, how, pixels);
         break;
     }
   }

@@ -22,6 +22,15 @@ constexpr std::size_t item_size(Output output) {
 // picture much smaller; the order changes roundings.
 enum class PassOrder { kHorizontalFirst, kShrinkingFirst };
 
+// A box of a picture is resized to to_width x to_height pixels, of which a square of `size` is kept; with
+// `flip` its columns come last to first.
+struct Resize {
+  int top, left, height, width;
+  int to_height, to_width;
+  int first_row, first_column, size;
+  bool flip;
+};
+
 // Carries out one crop's plan on a decoded picture, with the numbers that Pillow and torchvision give. One
 // per thread: its buffers are kept, so that no memory is asked for once the largest picture has passed.
 class Cropper {
@@ -30,16 +39,18 @@ class Cropper {
 
   // Writes (3, size, size) elements to `out`.
   void cut(const Picture& picture, const CropPlan& plan, Output output, void* out, Stopwatch& watch);
+  // Writes (3, size, size) bytes to `out`.
+  void resize(const Picture& picture, const Resize& how, std::uint8_t* out);
 
  private:
-  void resample(const Picture& picture, const CropPlan& plan);
-  void horizontal_first(const Picture& picture, const CropPlan& plan, int channel);
-  void vertical_first(const Picture& picture, const CropPlan& plan, int channel);
+  void resample(const Picture& picture, const Resize& how);
+  void horizontal_first(const Picture& picture, const Resize& how, int channel);
+  void vertical_first(const Picture& picture, const Resize& how, int channel);
   template <typename ColumnsOf>
-  void weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int rows, const CropPlan& plan,
+  void weigh_columns(std::uint8_t* out, std::ptrdiff_t out_stride, int rows, const Resize& how,
                      ColumnsOf columns);
   void weigh_rows(std::uint8_t* out, std::ptrdiff_t out_stride, const std::uint8_t* in,
-                  std::ptrdiff_t in_stride, int columns, int out_rows);
+                  std::ptrdiff_t in_stride, int columns, const Resize& how, int first_in);
 
   void color(const CropPlan& plan);
   void jitter_block(const JitterStep& step, int mean, std::ptrdiff_t first, int count);
@@ -50,13 +61,13 @@ class Cropper {
   void blur_rows(std::uint8_t* in, std::uint8_t* spare, std::ptrdiff_t stride, std::uint8_t* out,
                  std::ptrdiff_t out_stride, BoxWeights weights, int size);
 
-  void store(const CropPlan& plan, Output output, void* out) const;
+  void store(int size, bool solarize, Output output, void* out) const;
   std::uint8_t* plane(int channel) const { return planes_.data() + channel * plane_stride_; }
 
   PassOrder order_;
   const Kernels& kernels_ = kernels();
   ResampleTables tables_{kernels_.multiplies_bytes};
-  const ResampleTable *columns_ = nullptr, *rows_ = nullptr;  // the crop's
+  const ResampleTable *columns_ = nullptr, *rows_ = nullptr;  // the resize's
   Buffer planes_, strip_, between_, turned_, spare_;
   std::vector<const std::uint8_t*> row_pointers_;
   std::ptrdiff_t plane_stride_ = 0;

@@ -61,6 +61,23 @@ def cut(picture: native.Buffer | npt.NDArray[np.uint8], plan: list[CropPlan]) ->
     return crops
 
 
+def middle_square(jpeg: native.Buffer, size: int, shorter: int) -> npt.NDArray[np.uint8]:
+    """(3, size, size): the middle of a JPEG whose shorter side is resized (bicubic) to `shorter` pixels, no fewer than
+    `size`.
+
+    Equal to torchvision's resize and center_crop of Pillow's picture. Raises ValueError for a JPEG that `decode`
+    refuses, and for a picture that is too long once it is resized.
+    """
+    header = native.jpeg_header(jpeg)
+    sides = header.height, header.width
+    height, width = (int(shorter * side / min(sides)) for side in sides)
+    top, left = (round((side - size) / 2) for side in (height, width))
+    square: npt.NDArray[np.uint8] = native.extension().resize_jpeg(
+        jpeg, height, width, top, left, size, SHRINKING_FIRST
+    )
+    return square
+
+
 def new_pool(
     recipe: CropRecipe,
     *,

@@ -23,6 +23,7 @@ from fastdino.evaluate.cuts import Cut, centre_crop
 from fastdino.evaluate.feature_cache import FeatureBatch, FeatureCache
 from fastdino.evaluate.fingerprints import of_features
 from fastdino.evaluate.loading import Batch, Cutting, Prepare, load_pictures
+from fastdino.models.memory_format import for_convolutions
 
 # Pixels in one pass on a CPU, eight pictures of 224: what a layer makes of more falls out of the caches, and each time
 # into fresh pages (benchmarks/features.py).
@@ -212,7 +213,7 @@ def _forward(model: nn.Module, pictures: Sequence[npt.NDArray[np.uint8]], device
     @torch.no_grad()
     def features(batch: list[int]) -> Tensor:
         together = torch.from_numpy(np.stack([pictures[place] for place in batch]))
-        return model(normalize(together.to(device))).float().cpu()
+        return model(normalize(for_convolutions(together.to(device)))).float().cpu()
 
     on_cpu = torch.device(device).type == "cpu"
     parts = over_cores(features, batches) if on_cpu else [features(batch) for batch in batches]

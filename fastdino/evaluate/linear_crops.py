@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from torchvision import transforms
 
+from fastdino.data.reading import read_image
 from fastdino.errors import UserError
+from fastdino.evaluate.cuts import channels_first
 from fastdino.evaluate.extractor import Extractor
 from fastdino.evaluate.feature_cache import FeatureBatch
 from fastdino.evaluate.features import compute_features, progress_bar
@@ -30,13 +32,13 @@ class RandomCrop:
     epoch: int
     size: int
 
-    def __call__(self, image: Image.Image, index: int) -> Image.Image:
+    def __call__(self, data: bytes, index: int) -> npt.NDArray[np.uint8]:
+        image = read_image(data)
         number = int(np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0])
         augment = transforms.Compose([transforms.RandomResizedCrop(self.size), transforms.RandomHorizontalFlip()])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(number)
-            crop: Image.Image = augment(image)
-        return crop
+            return channels_first(augment(image))
 
 
 def train_on_crops(

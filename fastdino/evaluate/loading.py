@@ -9,14 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader
 
 from fastdino.cores import usable_cores
-from fastdino.data.reading import UnreadableImage, read_image, reason_of
+from fastdino.data.reading import UnreadableImage, reason_of
 from fastdino.data.reference_worker import as_it_is, start_worker
 from fastdino.data.sources import Source
-from fastdino.evaluate.cuts import Cut
+from fastdino.evaluate.cuts import Cut, cut_out
 
 
 class Batch(NamedTuple):
@@ -27,8 +26,8 @@ class Batch(NamedTuple):
     skipped: dict[str, str]
 
 
-# What is made of an RGB picture, of which the index in its source is given too.
-Prepare = Callable[[Image.Image, int], Image.Image]
+# A picture's bytes and its index in its source -> (3, H, W). Raises UnreadableImage for bytes that are no picture.
+Prepare = Callable[[bytes, int], npt.NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Cutting:
     cut: Cut
     size: int
 
-    def __call__(self, image: Image.Image, index: int) -> Image.Image:
-        return self.cut(image, self.size)
+    def __call__(self, data: bytes, index: int) -> npt.NDArray[np.uint8]:
+        return cut_out(data, self.cut, self.size)
 
 
 def load_pictures(
@@ -76,12 +75,12 @@ class _Batches:
         skipped: dict[str, str] = {}
         for index in indices:
             try:
-                picture = self.prepare(read_image(self.source.read(index)), index)
+                picture = self.prepare(self.source.read(index), index)
             except UnreadableImage as error:
                 skipped[self.source.name(index)] = str(error)
             except OSError as error:
                 skipped[self.source.name(index)] = reason_of(error)
             else:
-                pictures.append(np.asarray(picture).transpose(2, 0, 1))
+                pictures.append(picture)
                 used.append(index)
         return Batch(pictures, used, skipped)

@@ -7,6 +7,8 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
+from fastdino.models.memory_format import for_convolutions
+
 
 class MultiCropWrapper(nn.Module):
     """Runs the backbone once over all crops, then the head once over all features.
@@ -32,7 +34,7 @@ class MultiCropWrapper(nn.Module):
             return packed(crops)
         outputs = []
         for _, group in groupby(crops, key=lambda crop: crop.shape[-1]):
-            output = self.backbone(torch.cat(list(group)))
+            output = self.backbone(for_convolutions(torch.cat(list(group))))
             # The original XCiT returns its class token first in a tuple.
             outputs.append(output[0] if isinstance(output, tuple) else output)
         return torch.cat(outputs)

@@ -29,7 +29,7 @@ Croppers croppers() {
   return {Cropper(kOrders[0]), Cropper(kOrders[1])};
 }
 
-// All crops that `index` draws, one after another.
+// All crops that `index` draws, and a square of the picture resized, one after another.
 Bytes cut_all(Croppers& croppers, const Picture& picture, std::uint64_t index) {
   const Recipe recipe =
       recipe_of(kSizes[index % kSizeCount], kSizes[(index / kSizeCount + index) % kSizeCount], 1);
@@ -40,6 +40,17 @@ Bytes cut_all(Croppers& croppers, const Picture& picture, std::uint64_t index) {
       const Bytes out = cut(cropper, picture, plan, static_cast<Output>(index % 3));
       all.insert(all.end(), out.begin(), out.end());
     }
+  }
+  // Enlarged and shrunk, in either direction, and a square wherever there is room.
+  const int size = kSizes[index % kSizeCount];
+  Resize whole{0, 0, picture.height(), picture.width(), 0, 0, 0, 0, size, index % 2 == 1};
+  whole.first_row = static_cast<int>(index * 7 % 40);
+  whole.first_column = static_cast<int>(index * 11 % 90);
+  whole.to_height = size + 2 * whole.first_row;
+  whole.to_width = size + whole.first_column;
+  for (Cropper& cropper : croppers) {
+    const Bytes out = resized(cropper, picture, whole);
+    all.insert(all.end(), out.begin(), out.end());
   }
   return all;
 }

@@ -64,4 +64,11 @@ inline Bytes cut(Cropper& cropper, const Picture& picture, const CropPlan& plan,
   return out;
 }
 
+// A square of a resized picture, likewise.
+inline Bytes resized(Cropper& cropper, const Picture& picture, const Resize& how) {
+  Bytes out(std::size_t{3} * static_cast<std::size_t>(how.size * how.size));
+  cropper.resize(picture, how, out.data());
+  return out;
+}
+
 }  // namespace fastdino::testing

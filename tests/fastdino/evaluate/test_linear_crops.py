@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +79,18 @@ def test_processes_share_each_step(picture_folder: Path) -> None:
 
 def test_crops_are_torchvisions_and_depend_on_nothing_else() -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    stream = BytesIO()
+    picture.save(stream, "PNG")
+    png = stream.getvalue()
     state = torch.get_rng_state()
-    crop = np.asarray(RandomCrop(1, 2, 16)(picture, 7))
+    crop = RandomCrop(1, 2, 16)(png, 7)
     assert torch.equal(torch.get_rng_state(), state)
-    assert np.array_equal(crop, np.asarray(RandomCrop(1, 2, 16)(picture, 7)))
-    others = [RandomCrop(2, 2, 16)(picture, 7), RandomCrop(1, 3, 16)(picture, 7), RandomCrop(1, 2, 16)(picture, 8)]
-    assert not any(np.array_equal(crop, np.asarray(other)) for other in others)
+    assert np.array_equal(crop, RandomCrop(1, 2, 16)(png, 7))
+    others = [RandomCrop(2, 2, 16)(png, 7), RandomCrop(1, 3, 16)(png, 7), RandomCrop(1, 2, 16)(png, 8)]
+    assert not any(np.array_equal(crop, other) for other in others)
     original = transforms.Compose([transforms.RandomResizedCrop(16), transforms.RandomHorizontalFlip()])
     torch.manual_seed(int(np.random.SeedSequence((1, 2, 7)).generate_state(1)[0]))
-    assert np.array_equal(crop, np.asarray(original(picture)))
+    assert np.array_equal(crop, np.asarray(original(picture)).transpose(2, 0, 1))
 
 
 def settings(path: Path, out: Path, **others: Any) -> LinearConfig:
