@@ -1,10 +1,10 @@
-"""Does the memory that `fastdino attention` takes grow with a movie's length?
+"""Does the memory that `fastdino attention` and `fastdino video-segmentation` take grow with a movie's length?
 
     python benchmarks/movie_memory.py --output benchmarks/results/movie_memory.json
 
-Movies of several lengths are made of a photograph that comes with scikit-image, and each is given to the command in a
+Movies of several lengths are made of a photograph that comes with scikit-image, and each is given to each command in a
 process of its own. Memory is that process's peak (resident set). The network is untrained: what it has learned changes
-nothing here.
+nothing here. The object that is followed is the middle of the first frame.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from PIL import Image
 
 from fastdino.demo.movie import write_pan
 from fastdino.demo.pictures import read_photograph
@@ -32,17 +34,35 @@ def main() -> int:
     parser.add_argument("--image_size", default="240")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
-    figures = {}
+    figures: dict[str, dict[str, dict[str, int]]] = {"attention": {}, "video-segmentation": {}}
     with tempfile.TemporaryDirectory() as folder:
+        mask = write_mask(Path(folder) / "mask.png")
         for seconds in arguments.seconds:
             movie = write_pan(Path(folder) / "movie.mp4", read_photograph(PHOTOGRAPH), seconds, SIZE)
-            flags = ["--arch", arguments.arch, "--image_size", arguments.image_size]
-            command = ["attention", str(movie), *flags, "--out", str(Path(folder) / "out.mp4")]
-            figures[f"{seconds:g} s"] = {"peak_mib": peak_mib([sys.executable, "-m", "fastdino", *command])}
+            out = Path(folder) / "out"
+            flags = {
+                "attention": [str(movie), "--image_size", arguments.image_size, "--out", str(out.with_suffix(".mp4"))],
+                "video-segmentation": [
+                    *("--data_path", str(movie), "--first_mask", str(mask)),
+                    *("--imsize", arguments.image_size, "--output_dir", str(out)),
+                ],
+            }
+            for command in figures:
+                run = [sys.executable, "-m", "fastdino", command, "--arch", arguments.arch, *flags[command]]
+                figures[command][f"{seconds:g} s"] = {"peak_mib": peak_mib(run)}
     print(json.dumps(figures, indent=2))
     if arguments.output:
         arguments.output.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
+
+
+def write_mask(path: Path) -> Path:
+    """Object 1, a quarter of the frame in its middle."""
+    width, height = SIZE
+    mask = Image.new("L", SIZE)
+    mask.paste(1, (width // 4, height // 4, 3 * width // 4, 3 * height // 4))
+    mask.save(path)
+    return path
 
 
 def peak_mib(command: list[str]) -> int:
