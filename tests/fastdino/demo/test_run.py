@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fastdino import TrainConfig
 from fastdino.config import DemoConfig
 from fastdino.demo import run as demo_run
-from fastdino.demo.pictures import Split
 from fastdino.demo.preset import demo_preset
 from fastdino.train.validate import validated
+from tests.fastdino.demo.short import shorten
 
 
 def test_preset_is_valid_as_it_is() -> None:
@@ -25,12 +22,7 @@ def test_ends_with_sentences_and_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The whole demo, with few pictures and one epoch."""
-
-    def short(*arguments: Any) -> TrainConfig:
-        return dataclasses.replace(demo_preset(*arguments), epochs=1, warmup_epochs=0)
-
-    monkeypatch.setattr(demo_run, "demo_preset", short)
-    monkeypatch.setattr(demo_run.pictures, "SPLITS", (Split("train", 4, 0.0, 0.5), Split("val", 2, 0.5, 1.0)))
+    shorten(monkeypatch, epochs=1)
     output = tmp_path / "demo"
     first = demo_run.run(DemoConfig(output_dir=str(output), seed=0, num_workers=0))
     lines = capsys.readouterr().out.strip().splitlines()
