@@ -1,4 +1,4 @@
-"""The backbone, packed, and its attention."""
+"""The backbone, packed, its attention, and how pictures lie in memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor
 from benchmarks.side_by_side import IMAGES, SideBySide, skip_without
 from fastdino import attention, vit_tiny
 from fastdino.attention import Packing
+from fastdino.models.backbones import build_backbone
+from fastdino.models.memory_format import for_convolutions
 
 HEADS, WIDTH = 6, 64
 
@@ -64,3 +66,23 @@ def test_packed_backbone(device: str, side_by_side: SideBySide) -> None:
     grouped = of(lambda: torch.cat([backbone(large), backbone(small)]))
     # Float32 through twelve blocks, summed over thousands of tokens.
     side_by_side(packed, grouped, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("arch, sizes, pictures", [("resnet_small", (48, 24), 32), ("resnet18", (224, 96), 4)])
+def test_pictures_with_channels_side_by_side(
+    arch: str, sizes: tuple[int, int], pictures: int, side_by_side: SideBySide
+) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(arch, patch_size=16, image_size=sizes[0])
+    groups = [torch.randn(count * pictures, 3, size, size) for count, size in zip((2, 8), sizes, strict=True)]
+
+    def of(laid: Callable[[Tensor], Tensor]) -> Callable[[], tuple[Tensor, ...]]:
+        def forward_and_backward() -> tuple[Tensor, ...]:
+            features = torch.cat([backbone(laid(group)) for group in groups])
+            gradients = torch.autograd.grad(features.square().mean(), list(backbone.parameters()))
+            return features.detach(), *gradients
+
+        return forward_and_backward
+
+    # Float32 through up to 20 convolutions and BatchNorms, whose gradients cancel for the most part.
+    side_by_side(of(for_convolutions), of(lambda group: group), rtol=1e-2, atol=1e-3)
