@@ -6,7 +6,8 @@
 Both start from the same weights and take the same crops; their losses must agree, or nothing is printed. They take
 turns, each in a process of its own: the time is that of the fastest of its steps after the first, the memory the
 process's peak, all included, the page faults those of the last step. Ours manages memory as the command `fastdino`
-does. The original's step is benchmarks/original_step.py.
+does. The original's step is benchmarks/original_step.py. Two micro-batches are what --accumulation_steps 2 makes of the
+same pictures: the same step, its activations half at a time.
 
 The last row is what no program that computes the same can go below on this processor: the floating-point operations of
 our step's products of matrices, those within attention not counted, at the rate of a large product in the same round.
@@ -44,7 +45,8 @@ from fastdino.train.step import StepValues, train_step
 VALUES = StepValues(epoch=1, lr=5e-4, weight_decay=0.04, momentum=0.996)
 CLIP = 3.0
 STEPS = 4
-NAMES = ("original", "fastdino", "fastdino, checkpointing")
+HALVES = "fastdino, in two micro-batches"
+NAMES = ("original", "fastdino", HALVES, "fastdino, checkpointing")
 PRODUCTS = "products alone, at the processor's rate"
 # Large enough for the matrix library's best rate, and within the caches of few processors.
 PRODUCT = 2048
@@ -110,10 +112,12 @@ def _measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     sizes = [arguments.global_size] * 2 + [arguments.local_size] * arguments.local_crops_number
     crops = [torch.randn(arguments.images, 3, size, size) for size in sizes]
     if name == PRODUCTS:
-        return _products(_ours(config, crops))
+        return _products(_ours(config, [crops]))
     if name != "original":
         keep_freed_memory()
-    step = (_original if name == "original" else _ours)(config, crops)
+    half = arguments.images // 2
+    batches = [[crop[:half] for crop in crops], [crop[half:] for crop in crops]] if name == HALVES else [crops]
+    step = _original(config, crops) if name == "original" else _ours(config, batches)
     losses, seconds, faults = [], [], []
     for _ in range(STEPS):
         before, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
@@ -133,9 +137,9 @@ def _products(step: Callable[[], float]) -> dict[str, float]:
     return {"gflop": gflop, "gflop_a_second": rate, "seconds": gflop / rate}
 
 
-def _ours(config: TrainConfig, crops: list[Tensor]) -> Callable[[], float]:
+def _ours(config: TrainConfig, batches: list[list[Tensor]]) -> Callable[[], float]:
     trainee = build_trainee(config, torch.device("cpu"))
-    return lambda: train_step(trainee, [crops], VALUES, CLIP, 1).loss.item()
+    return lambda: train_step(trainee, batches, VALUES, CLIP, 1).loss.item()
 
 
 def _original(config: TrainConfig, crops: list[Tensor]) -> Callable[[], float]:
