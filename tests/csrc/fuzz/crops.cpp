@@ -61,9 +61,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const CropPlan plan = draw_crop(recipe, seed, choices[6], index, crop, picture.width(), picture.height());
     cut(croppers[choices[7] % 2], picture, plan, static_cast<Output>(choices[7] / 2 % 3));
   }
-  const int size = recipe.global_size, row = choices[1], column = choices[2];
+  const int side = recipe.global_size, row = choices[1], column = choices[2];
+  const int height = side + row + choices[3], width = side + column + choices[4];
+  const bool flip = choices[6] % 2 == 1;
   resized(croppers[choices[7] % 2], picture,
-          {0, 0, picture.height(), picture.width(), size + row + choices[3], size + column + choices[4], row,
-           column, size, choices[6] % 2 == 1});
+          {0, 0, picture.height(), picture.width(), height, width, row, column, side, flip});
   return 0;
 }
