@@ -9,7 +9,7 @@ from torch import Tensor
 def for_convolutions(pictures: Tensor) -> Tensor:
     """The same pictures (B, channels, H, W), on a CPU with the channels of a pixel side by side.
 
-    So oneDNN need not turn them round at each convolution. All that follows keeps the order.
+    So oneDNN need not turn them round at each convolution: convolutions, norms and activations keep the order.
     """
     if pictures.device.type != "cpu":
         return pictures

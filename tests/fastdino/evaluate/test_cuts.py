@@ -80,6 +80,7 @@ def test_what_is_no_jpeg_is_left_to_pillow() -> None:
     np.testing.assert_array_equal(cut_out(png, centre_crop, 64), by_pillow(png, 64))
 
 
+@pytest.mark.skipif(not native.available(), reason=native.why_not())
 def test_so_is_a_picture_that_would_be_too_long() -> None:
     jpeg = encoded(PHOTOGRAPH.resize((1, 400)))
     with pytest.raises(ValueError, match="too large"):
